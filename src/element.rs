@@ -1,0 +1,182 @@
+//! The number types weights are stored in, and the two that are computed with.
+
+use std::fmt::{Debug, Display};
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use ndarray::ArrayView1;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
+
+/// A type that weights and activations may be stored in: `f32`, `f64`, [`f16`] or [`bf16`].
+///
+/// Half types are widened a row at a time while they are worked on; no widened copy of a whole
+/// matrix is ever made. The trait is sealed.
+pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'static {
+    /// The type to compute in: `f64` for `f64`, `f32` for all others.
+    type Compute: Real;
+
+    /// Positive zero, what a pruned weight becomes.
+    const ZERO: Self;
+
+    /// The same value in the type to compute in; exact.
+    fn widen(self) -> Self::Compute;
+
+    /// Widens a run of values. Values past the shorter of the two runs are left alone.
+    fn widen_run(run: &[Self], out: &mut [Self::Compute]);
+
+    /// The run itself, where it is stored in the type to compute in.
+    fn as_compute(run: &[Self]) -> Option<&[Self::Compute]>;
+
+    /// Whether this is the zero whose sign bit is set.
+    fn is_negative_zero(self) -> bool;
+}
+
+/// A type to compute in: `f32` or `f64`. The trait is sealed.
+pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default {
+    /// The bits, as an integer that orders like the value as long as it is not negative.
+    #[doc(hidden)]
+    fn key(self) -> u64;
+
+    /// The value with these bits.
+    #[doc(hidden)]
+    fn from_key(key: u64) -> Self;
+
+    /// How many bits [`Real::key`] has.
+    #[doc(hidden)]
+    const KEY_BITS: u32;
+
+    /// Rounds to this type.
+    fn from_f64(value: f64) -> Self;
+
+    /// The same value as `f64`; exact.
+    fn as_f64(self) -> f64;
+}
+
+macro_rules! real {
+    ($real:ty, $bits:ty) => {
+        impl Element for $real {
+            type Compute = Self;
+            const ZERO: Self = 0.0;
+
+            #[inline]
+            fn widen(self) -> Self {
+                self
+            }
+
+            fn widen_run(run: &[Self], out: &mut [Self]) {
+                for (out, &x) in out.iter_mut().zip(run) {
+                    *out = x;
+                }
+            }
+
+            #[inline]
+            fn as_compute(run: &[Self]) -> Option<&[Self]> {
+                Some(run)
+            }
+
+            #[inline]
+            fn is_negative_zero(self) -> bool {
+                self == 0.0 && self.is_sign_negative()
+            }
+        }
+
+        impl Real for $real {
+            const KEY_BITS: u32 = <$bits>::BITS;
+
+            #[inline]
+            fn key(self) -> u64 {
+                u64::from(self.to_bits())
+            }
+
+            #[inline]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "a key holds no more bits than the type"
+            )]
+            fn from_key(key: u64) -> Self {
+                <$real>::from_bits(key as $bits)
+            }
+
+            #[inline]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "rounding is what is asked for"
+            )]
+            fn from_f64(value: f64) -> Self {
+                value as Self
+            }
+
+            #[inline]
+            fn as_f64(self) -> f64 {
+                f64::from(self)
+            }
+        }
+    };
+}
+
+real!(f32, u32);
+real!(f64, u64);
+
+macro_rules! half {
+    ($half:ty) => {
+        impl Element for $half {
+            type Compute = f32;
+            const ZERO: Self = <$half>::ZERO;
+
+            #[inline]
+            fn widen(self) -> f32 {
+                self.to_f32()
+            }
+
+            fn widen_run(run: &[Self], out: &mut [f32]) {
+                let len = run.len().min(out.len());
+                run[..len].convert_to_f32_slice(&mut out[..len]);
+            }
+
+            #[inline]
+            fn as_compute(_: &[Self]) -> Option<&[f32]> {
+                None
+            }
+
+            #[inline]
+            fn is_negative_zero(self) -> bool {
+                self == Self::NEG_ZERO && self.is_sign_negative()
+            }
+        }
+    };
+}
+
+half!(f16);
+half!(bf16);
+
+/// A row as a run of values to compute with: the row itself where it is stored that way, else a
+/// copy in `buffer`, which keeps its memory from row to row.
+pub(crate) fn widened<'a, A: Element>(
+    row: &ArrayView1<'a, A>,
+    buffer: &'a mut Vec<A::Compute>,
+) -> &'a [A::Compute] {
+    if let Some(run) = row.to_slice().and_then(A::as_compute) {
+        return run;
+    }
+    buffer.resize(row.len(), A::Compute::default());
+    widen_row(row, buffer);
+    buffer
+}
+
+/// Widens a row that may be strided. `out` is as long as the row.
+pub(crate) fn widen_row<A: Element>(row: &ArrayView1<'_, A>, out: &mut [A::Compute]) {
+    if let Some(run) = row.as_slice() {
+        A::widen_run(run, out);
+    } else {
+        for (out, &x) in out.iter_mut().zip(row) {
+            *out = x.widen();
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Everything that can go wrong, each with both sides of what did not fit.
+
+/// What this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call could not be done.
+///
+/// Whatever the error, the caller's weights, masks and statistics are as they were before the call.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The statistics were gathered for a layer with another number of inputs.
+    #[error(
+        "the weights are {rows} x {columns}, so statistics of {columns} input features are needed, \
+         but these have {features}; rows are outputs, columns are inputs: is the matrix transposed?"
+    )]
+    StatsShape {
+        /// Rows of the weight matrix (outputs).
+        rows: usize,
+        /// Columns of the weight matrix (inputs).
+        columns: usize,
+        /// Input features that the statistics cover.
+        features: usize,
+    },
+    /// A batch of activations has another number of columns than the statistics have features.
+    #[error(
+        "these statistics have {features} input features, but the batch has {columns} columns; \
+         a batch is [tokens, features]"
+    )]
+    BatchShape {
+        /// Input features that the statistics cover.
+        features: usize,
+        /// Columns of the batch.
+        columns: usize,
+    },
+    /// There is not one weight for each token of a batch.
+    #[error("the batch has {tokens} tokens, but there are {weights} token weights")]
+    TokenWeightCount {
+        /// Rows of the batch.
+        tokens: usize,
+        /// Token weights given.
+        weights: usize,
+    },
+    /// A token weight is negative, infinite or not a number.
+    #[error("the weight of token {token} is {weight}; it must be finite and not negative")]
+    InvalidTokenWeight {
+        /// Row of the batch.
+        token: usize,
+        /// The weight given.
+        weight: f64,
+    },
+    /// Statistics to merge were gathered for different numbers of features.
+    #[error("cannot merge statistics of {left} input features with statistics of {right}")]
+    MergeFeatures {
+        /// Features on the receiving side.
+        left: usize,
+        /// Features of the statistics to be merged in.
+        right: usize,
+    },
+    /// The metric needs activations, and none with a value other than zero were seen.
+    #[error(
+        "`{metric}` needs calibration data, but the statistics saw {tokens} tokens and no input \
+         other than zero; feed activations with `update`, or use a metric of the weights alone"
+    )]
+    NoCalibration {
+        /// Name of the metric.
+        metric: String,
+        /// Tokens that the statistics saw.
+        tokens: u64,
+    },
+    /// A weight is infinite or not a number.
+    #[error("the weight in row {row}, column {column} is {value}")]
+    NonFiniteWeight {
+        /// Output, counted from zero.
+        row: usize,
+        /// Input, counted from zero.
+        column: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// An activation is infinite or not a number.
+    #[error("the activation of token {token}, feature {feature} is {value}")]
+    NonFiniteActivation {
+        /// Row of the batch.
+        token: usize,
+        /// Column of the batch.
+        feature: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// A statistic is negative, infinite or not a number, or too large for the weights' type.
+    #[error("the statistic of input feature {feature} is {value}, which cannot be used")]
+    InvalidStatistic {
+        /// Input, counted from zero.
+        feature: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// A metric gave a score that is negative, infinite or not a number.
+    #[error(
+        "`{metric}` scored the weight in row {row}, column {column} as {score}; \
+         a score must be finite and not negative"
+    )]
+    InvalidScore {
+        /// Name of the metric.
+        metric: String,
+        /// Output, counted from zero.
+        row: usize,
+        /// Input, counted from zero.
+        column: usize,
+        /// The score found.
+        score: f64,
+    },
+    /// A sparsity outside [0, 1).
+    #[error("a sparsity of {sparsity} was asked for; it must be at least 0 and less than 1")]
+    InvalidSparsity {
+        /// The sparsity asked for.
+        sparsity: f64,
+    },
+    /// An N:M pattern that keeps nothing or more than there is.
+    #[error("cannot keep {keep} of every {of} weights; 1 <= keep <= of is needed")]
+    InvalidGroup {
+        /// Weights to keep.
+        keep: usize,
+        /// Weights in a group.
+        of: usize,
+    },
+    /// A block without rows or columns.
+    #[error("a block of {rows} x {columns} weights holds nothing; both sides must be at least 1")]
+    InvalidBlock {
+        /// Rows of a block.
+        rows: usize,
+        /// Columns of a block.
+        columns: usize,
+    },
+    /// A text that names no pattern.
+    #[error(
+        "`{text}` is not a sparsity pattern: {reason}; write for example `0.5`, `2:4`, \
+         `per-layer:0.5`, `per-input:0.5`, `block:16x4:0.5` or `cumulative:0.5`"
+    )]
+    ParsePattern {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A mask does not have the shape of the matrix it is used with.
+    #[error(
+        "the matrix is {rows} x {columns}, but the mask is {mask_rows} x {mask_columns}",
+        rows = expected.0, columns = expected.1, mask_rows = found.0, mask_columns = found.1
+    )]
+    MaskShape {
+        /// Rows and columns of the matrix.
+        expected: (usize, usize),
+        /// Rows and columns of the mask.
+        found: (usize, usize),
+    },
+    /// A place outside a matrix or mask.
+    #[error(
+        "row {row}, columns {start} to {end} are not within {rows} rows and {columns} columns",
+        end = start.saturating_add(*len)
+    )]
+    OutOfBounds {
+        /// The row asked for.
+        row: usize,
+        /// The first column asked for.
+        start: usize,
+        /// How many columns were asked for.
+        len: usize,
+        /// Rows there are.
+        rows: usize,
+        /// Columns there are.
+        columns: usize,
+    },
+    /// A matrix with more elements than memory can hold.
+    #[error("no memory for {rows} x {columns}")]
+    TooLarge {
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        columns: usize,
+    },
+    /// More weights are protected than the pattern lets live.
+    #[error(
+        "the pattern {pattern} has to prune the protected weight in row {row}, column {column}: \
+         its group has too few others; protect fewer weights or ask for less sparsity"
+    )]
+    TooManyProtected {
+        /// The pattern.
+        pattern: String,
+        /// Output, counted from zero.
+        row: usize,
+        /// Input, counted from zero.
+        column: usize,
+    },
+    /// A matrix that does not have the pattern it should have.
+    #[error("the matrix is not {pattern}: the weight in row {row}, column {column} should be zero")]
+    PatternViolated {
+        /// The pattern.
+        pattern: String,
+        /// Output, counted from zero.
+        row: usize,
+        /// Input, counted from zero.
+        column: usize,
+    },
+    /// A matrix with fewer zeros than its pattern asks for.
+    #[error("the matrix has a sparsity of {found}, but {pattern} asks for {expected}")]
+    TooDense {
+        /// The pattern.
+        pattern: String,
+        /// The least sparsity that fits the pattern.
+        expected: f64,
+        /// The sparsity found.
+        found: f64,
+    },
+    /// A zero with its sign bit set, which sparse kernels may take for a weight.
+    #[error("the zero in row {row}, column {column} is -0.0; pruned weights are +0.0")]
+    NegativeZero {
+        /// Output, counted from zero.
+        row: usize,
+        /// Input, counted from zero.
+        column: usize,
+    },
+    /// Stored data that does not fit together.
+    #[error("damaged {what}: {reason}")]
+    Damaged {
+        /// What was read.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

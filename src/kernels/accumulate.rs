@@ -1,0 +1,61 @@
+//! Sums: of the squares of activations, and of what pruning a row costs.
+
+use crate::element::Real;
+
+/// How many partial sums a reduction runs over, whatever the instruction set.
+const LANES: usize = 8;
+
+/// `sums[j] += weight * run[j]²`, in `f64`.
+///
+/// The square of any type narrower than `f64` is exact there and cannot overflow.
+pub(crate) fn add_squares<T: Real>(sums: &mut [f64], run: &[T], weight: f64) {
+    for (sum, x) in sums.iter_mut().zip(run) {
+        let x = x.as_f64();
+        *sum += weight * (x * x);
+    }
+}
+
+/// What pruning costs a row, in units of squared outputs summed over the calibration tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct RowCost {
+    /// Σ wⱼ² Sⱼ over the pruned weights.
+    pub(crate) lost: f64,
+    /// Σ wⱼ² Sⱼ over all weights.
+    pub(crate) total: f64,
+}
+
+/// The cost of zeroing the marked ones of a row of weights, where `energies[j]` is the sum of
+/// squares Sⱼ of input `j`.
+pub(crate) fn row_cost<T: Real>(weights: &[T], energies: &[f64], marks: &[u64]) -> RowCost {
+    let mut lost = [0.0; LANES];
+    let mut total = [0.0; LANES];
+    let words = weights.chunks(64).zip(energies.chunks(64)).zip(marks);
+    for ((weights, energies), &word) in words {
+        let eights = weights.chunks(LANES).zip(energies.chunks(LANES));
+        for (i, (weights, energies)) in eights.enumerate() {
+            let bits = word >> (i * LANES);
+            for (lane, (w, energy)) in weights.iter().zip(energies).enumerate() {
+                let w = w.as_f64();
+                let cost = w * w * energy;
+                total[lane] += cost;
+                lost[lane] += if bits >> lane & 1 == 1 { cost } else { 0.0 };
+            }
+        }
+    }
+    RowCost {
+        lost: lane_sum(lost),
+        total: lane_sum(total),
+    }
+}
+
+/// The sum of partial sums, in one fixed order: halves are added until one is left.
+fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
+    let mut len = LANES;
+    while len > 1 {
+        len /= 2;
+        for lane in 0..len {
+            lanes[lane] += lanes[lane + len];
+        }
+    }
+    lanes[0]
+}

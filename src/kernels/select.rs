@@ -1,0 +1,141 @@
+//! Which are the lowest? Marks the lowest scores of a run, of equal scores the first ones.
+//!
+//! Scores are not negative and not NaN, so they order like their bits; see [`Real::key`].
+
+use crate::element::Real;
+
+/// Marks the `count` lowest of `scores`; score `j` is bit `start + j` of `marks`.
+///
+/// # Algorithm
+///
+/// ```text
+/// low, high = the least and the greatest score
+/// while more than a few scores lie in low..=high, and low < high
+///     pivot = a guess between them
+///     if at most `count` scores are below pivot: low = pivot, else: high = just below pivot
+/// threshold = the score of rank `count` among those few
+/// mark all below the threshold, and as many of those equal to it as are still missing
+/// ```
+///
+/// Each round is one pass that only compares and counts.
+pub(crate) fn mark_lowest<T: Real>(scores: &[T], count: usize, marks: &mut [u64], start: usize) {
+    if count == 0 {
+        return;
+    }
+    if count >= scores.len() {
+        for column in start..start + scores.len() {
+            marks[column / 64] |= 1 << (column % 64);
+        }
+        return;
+    }
+    let Cut {
+        threshold,
+        mut ties,
+    } = cut(scores, count);
+    let mut set = |column: usize| marks[column / 64] |= 1 << (column % 64);
+    for (j, &score) in scores.iter().enumerate() {
+        if score < threshold {
+            set(start + j);
+        } else if score == threshold && ties > 0 {
+            ties -= 1;
+            set(start + j);
+        }
+    }
+}
+
+/// Marks the lowest of every run of `of` scores, all but `keep`; score `j` is bit `j` of `marks`.
+///
+/// A short last run loses only what it has in excess of `keep`.
+pub(crate) fn mark_lowest_of_groups<T: Real>(
+    scores: &[T],
+    keep: usize,
+    of: usize,
+    marks: &mut [u64],
+) {
+    for (i, group) in scores.chunks(of).enumerate() {
+        let excess = group.len().saturating_sub(keep);
+        if group.len() > SMALL_GROUP {
+            mark_lowest(group, excess, marks, i * of);
+            continue;
+        }
+        for (j, score) in group.iter().enumerate() {
+            let rank = group[..j].iter().filter(|other| *other <= score).count()
+                + group[j + 1..].iter().filter(|other| *other < score).count();
+            let column = i * of + j;
+            marks[column / 64] |= u64::from(rank < excess) << (column % 64);
+        }
+    }
+}
+
+/// Up to this many scores, comparing all with all is the quickest way to rank them.
+const SMALL_GROUP: usize = 16;
+
+/// Where the lowest end.
+struct Cut<T> {
+    /// The highest of the lowest.
+    threshold: T,
+    /// How many scores equal to it are among the lowest.
+    ties: usize,
+}
+
+/// How many scores are sorted rather than narrowed down further.
+const FEW: usize = 256;
+
+/// Finds the highest of the `count` lowest scores. `1 <= count < scores.len()`.
+fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
+    let mut low = 0;
+    let mut high = T::infinity().key();
+    // Scores below `low`, and scores up to `high`.
+    let mut below = 0;
+    let mut up_to = scores.len();
+    let mut halve = false;
+    while low < high && up_to - below > FEW {
+        let pivot = if halve {
+            low + (high - low).div_ceil(2)
+        } else {
+            interpolate(low, high, count - below, up_to - below)
+        };
+        let bound = T::from_key(pivot);
+        let under = scores.iter().map(|&s| usize::from(s < bound)).sum();
+        let before = up_to - below;
+        if under < count {
+            (low, below) = (pivot, under);
+        } else {
+            (high, up_to) = (pivot - 1, under);
+        }
+        // A guess that did not help is followed by a halving, so at most twice as many rounds
+        // are needed as a key has bits.
+        halve = up_to - below > before / 2;
+    }
+    if low == high {
+        return Cut {
+            threshold: T::from_key(low),
+            ties: count - below,
+        };
+    }
+    let mut few = [0; FEW];
+    let mut len = 0;
+    for key in scores.iter().map(|s| s.key()) {
+        if (low..=high).contains(&key) {
+            few[len] = key;
+            len += 1;
+        }
+    }
+    let few = &mut few[..len];
+    let rank = count - below - 1;
+    let (lower, &mut threshold, _) = few.select_nth_unstable(rank);
+    let strictly_lower = lower.iter().filter(|&&key| key < threshold).count();
+    Cut {
+        threshold: T::from_key(threshold),
+        ties: rank - strictly_lower + 1,
+    }
+}
+
+/// A key between `low` (excluded) and `high` (included) where `rank` of `len` evenly spread keys
+/// would lie below it.
+fn interpolate(low: u64, high: u64, rank: usize, len: usize) -> u64 {
+    let step = u128::from(high - low) * rank as u128 / len as u128;
+    low + u64::try_from(step)
+        .unwrap_or(high - low)
+        .clamp(1, high - low)
+}

@@ -1,0 +1,400 @@
+//! A bit for each weight of a matrix.
+
+use ndarray::{ArrayRef2, Axis};
+
+use crate::element::{Element, Real};
+use crate::error::{Error, Result};
+use crate::kernels;
+use crate::matrix::check_bounds;
+use crate::parallel;
+
+/// Marks some weights of a matrix, one bit each.
+///
+/// In a mask made by a [`Pruner`](crate::Pruner) the marked weights are those to prune. A mask
+/// given to [`Pruner::protect`](crate::Pruner::protect) marks the weights that must stay.
+///
+/// # Example
+///
+/// ```
+/// use wanda::{Mask, ndarray::array};
+///
+/// let mask = Mask::from_fn(2, 3, |row, column| row == column)?;
+/// assert_eq!(mask.count(), 2);
+/// assert_eq!(mask.iter().collect::<Vec<_>>(), [(0, 0), (1, 1)]);
+///
+/// let mut w = array![[1.0_f32, 2.0, 3.0], [4.0, 5.0, 6.0]];
+/// mask.apply(&mut w)?;
+/// assert_eq!(w, array![[0.0, 2.0, 3.0], [4.0, 0.0, 6.0]]);
+/// # Ok::<(), wanda::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "StoredMask")
+)]
+pub struct Mask {
+    rows: usize,
+    columns: usize,
+    /// Every row starts at a new word, column `j` is bit `j % 64` of its word `j / 64`, and the
+    /// bits past the last column are zero.
+    words: Vec<u64>,
+}
+
+impl Mask {
+    /// A mask that marks nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] if there is no memory for `rows * columns` bits.
+    pub fn none(rows: usize, columns: usize) -> Result<Self> {
+        let too_large = || Error::TooLarge { rows, columns };
+        let mut words = Vec::new();
+        // Rows of no columns are counted as one word, so that their number is bounded too.
+        rows.checked_mul(words_for(columns).max(1))
+            .and_then(|len| words.try_reserve_exact(len).ok())
+            .ok_or_else(too_large)?;
+        words.resize(rows * words_for(columns), 0);
+        Ok(Self {
+            rows,
+            columns,
+            words,
+        })
+    }
+
+    /// A mask of the weights for which `marked(row, column)` is true.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] as for [`Mask::none`].
+    pub fn from_fn(
+        rows: usize,
+        columns: usize,
+        mut marked: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Self> {
+        let mut mask = Self::none(rows, columns)?;
+        for (row, mut marks) in mask.rows_mut().into_iter().enumerate() {
+            marks.fill(|column| marked(row, column));
+        }
+        Ok(mask)
+    }
+
+    /// A mask of the zeros of a matrix, of either sign.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] as for [`Mask::none`].
+    pub fn of_zeros<A: Element>(w: &ArrayRef2<A>) -> Result<Self> {
+        let (rows, columns) = w.dim();
+        let mut mask = Self::none(rows, columns)?;
+        let work: Vec<_> = mask.rows_mut().into_iter().zip(w.rows()).collect();
+        parallel::map(
+            work,
+            || (),
+            |(), (mut marks, row)| marks.fill(|column| row[column] == A::ZERO),
+        );
+        Ok(mask)
+    }
+
+    /// Rows and columns.
+    #[must_use]
+    pub fn dim(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// How many weights are marked.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        count_ones(&self.words)
+    }
+
+    /// How many weights of `row` are marked; `None` if there is no such row.
+    #[must_use]
+    pub fn count_row(&self, row: usize) -> Option<usize> {
+        (row < self.rows).then(|| count_ones(self.row_words(row)))
+    }
+
+    /// The fraction of weights that are marked; 0 if there are none at all.
+    #[must_use]
+    pub fn sparsity(&self) -> f64 {
+        fraction(self.count(), self.rows, self.columns)
+    }
+
+    /// Whether the weight is marked; `None` if there is no such weight.
+    #[must_use]
+    pub fn get(&self, row: usize, column: usize) -> Option<bool> {
+        (row < self.rows && column < self.columns)
+            .then(|| self.row_words(row)[column / 64] >> (column % 64) & 1 == 1)
+    }
+
+    /// Marks the weight, or takes its mark away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if there is no such weight.
+    pub fn set(&mut self, row: usize, column: usize, marked: bool) -> Result<()> {
+        check_bounds(self.dim(), row, column, 1)?;
+        let word = &mut self.words[row * words_for(self.columns) + column / 64];
+        let bit = 1 << (column % 64);
+        if marked {
+            *word |= bit;
+        } else {
+            *word &= !bit;
+        }
+        Ok(())
+    }
+
+    /// The marked weights as `(row, column)`, row by row.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        (0..self.rows).flat_map(move |row| {
+            self.row_words(row)
+                .iter()
+                .enumerate()
+                .flat_map(|(i, &word)| set_bits(word).map(move |bit| i * 64 + bit))
+                .map(move |column| (row, column))
+        })
+    }
+
+    /// A mask that marks what this one does not.
+    #[must_use]
+    pub fn complement(&self) -> Self {
+        let mut mask = self.clone();
+        for word in &mut mask.words {
+            *word = !*word;
+        }
+        for mut marks in mask.rows_mut() {
+            marks.clear_padding();
+        }
+        mask
+    }
+
+    /// In how many weights two masks differ.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MaskShape`] if they have different shapes.
+    pub fn differences(&self, other: &Self) -> Result<usize> {
+        check_shape(self.dim(), other)?;
+        let differ = self.words.iter().zip(&other.words).map(|(a, b)| a ^ b);
+        Ok(differ.map(|word| word.count_ones() as usize).sum())
+    }
+
+    /// The first weight that both masks mark, row by row.
+    pub(crate) fn first_common(&self, other: &Self) -> Option<(usize, usize)> {
+        self.iter()
+            .find(|&(row, column)| other.get(row, column) == Some(true))
+    }
+
+    /// Sets the marked weights to `+0.0` and leaves the bits of all others alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MaskShape`] if the matrix has another shape.
+    pub fn apply<A: Element>(&self, w: &mut ArrayRef2<A>) -> Result<()> {
+        check_shape(w.dim(), self)?;
+        let rows: Vec<_> = w.axis_iter_mut(Axis(0)).enumerate().collect();
+        parallel::map(
+            rows,
+            || (),
+            |(), (row, mut weights)| kernels::zero_marked(&mut weights, self.row_words(row)),
+        );
+        Ok(())
+    }
+
+    /// Where the weights that are *not* marked stand, as compressed sparse rows: what a sparse
+    /// matrix product needs besides the weights themselves.
+    #[must_use]
+    pub fn to_csr(&self) -> CsrIndices {
+        let mut row_starts = Vec::with_capacity(self.rows + 1);
+        let mut columns = Vec::with_capacity(self.rows * self.columns - self.count());
+        row_starts.push(0);
+        for row in 0..self.rows {
+            let words = self.row_words(row);
+            columns.extend((0..self.columns).filter(|&j| words[j / 64] >> (j % 64) & 1 == 0));
+            row_starts.push(columns.len());
+        }
+        CsrIndices {
+            row_starts,
+            columns,
+        }
+    }
+
+    /// The words of one row; `row` is one of the mask's.
+    pub(crate) fn row_words(&self, row: usize) -> &[u64] {
+        let len = words_for(self.columns);
+        &self.words[row * len..(row + 1) * len]
+    }
+
+    /// All rows, to be marked independently of each other.
+    pub(crate) fn rows_mut(&mut self) -> Vec<MaskRow<'_>> {
+        let columns = self.columns;
+        if columns == 0 {
+            return Vec::new();
+        }
+        self.words
+            .chunks_exact_mut(words_for(columns))
+            .map(|words| MaskRow { words, columns })
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Mask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mask")
+            .field("rows", &self.rows)
+            .field("columns", &self.columns)
+            .field("marked", &self.count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Column indices of the weights that stay, row by row; see [`Mask::to_csr`].
+///
+/// Row `i` has the columns `columns[row_starts[i]..row_starts[i + 1]]`, in ascending order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CsrIndices {
+    /// Where each row starts in `columns`; one entry more than there are rows.
+    pub row_starts: Vec<usize>,
+    /// The columns.
+    pub columns: Vec<usize>,
+}
+
+/// One row of a [`Mask`] in the making, which a pattern marks.
+#[derive(Debug)]
+pub struct MaskRow<'a> {
+    words: &'a mut [u64],
+    columns: usize,
+}
+
+impl<'a> MaskRow<'a> {
+    /// A row of `columns` columns over words that are all zero.
+    pub(crate) fn new(words: &'a mut [u64], columns: usize) -> Self {
+        debug_assert_eq!(words.len(), words_for(columns));
+        Self { words, columns }
+    }
+
+    /// How many columns the row has.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Marks the columns for which `marked` is true, and takes away the mark of all others.
+    pub fn fill(&mut self, mut marked: impl FnMut(usize) -> bool) {
+        for (i, word) in self.words.iter_mut().enumerate() {
+            let len = (self.columns - i * 64).min(64);
+            *word = (0..len).fold(0, |bits, bit| bits | u64::from(marked(i * 64 + bit)) << bit);
+        }
+    }
+
+    /// Marks the `count` lowest of `scores`, which are those of the columns from `start` on.
+    ///
+    /// Of equal scores the lower column is marked first. Marks that are there stay. Scores past
+    /// the end of the row do not count, and at most as many are marked as there are.
+    ///
+    /// Time is linear in the number of scores, and nothing is allocated.
+    pub fn mark_lowest<T: Real>(&mut self, start: usize, scores: &[T], count: usize) {
+        let len = scores.len().min(self.columns.saturating_sub(start));
+        kernels::mark_lowest(&scores[..len], count, self.words, start);
+    }
+
+    /// All words of the row.
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
+        self.words
+    }
+
+    fn clear_padding(&mut self) {
+        if let (Some(last), used @ 1..) = (self.words.last_mut(), self.columns % 64) {
+            *last &= (1 << used) - 1;
+        }
+    }
+}
+
+/// Checks that a mask fits a matrix of shape `expected`.
+pub(crate) fn check_shape(expected: (usize, usize), mask: &Mask) -> Result<()> {
+    if mask.dim() == expected {
+        Ok(())
+    } else {
+        Err(Error::MaskShape {
+            expected,
+            found: mask.dim(),
+        })
+    }
+}
+
+/// `part` of `rows * columns`; 0 of nothing.
+pub(crate) fn fraction(part: usize, rows: usize, columns: usize) -> f64 {
+    let total = rows as f64 * columns as f64;
+    if total == 0.0 {
+        0.0
+    } else {
+        part as f64 / total
+    }
+}
+
+/// How many words a row of `columns` columns takes.
+pub(crate) fn words_for(columns: usize) -> usize {
+    columns.div_ceil(64)
+}
+
+/// The positions of the ones in a word, lowest first.
+fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (word != 0).then(|| {
+            let bit = word.trailing_zeros() as usize;
+            word &= word - 1;
+            bit
+        })
+    })
+}
+
+fn count_ones(words: &[u64]) -> usize {
+    words.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+/// A mask as it was stored, not yet checked.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(rename = "Mask")]
+struct StoredMask {
+    rows: usize,
+    columns: usize,
+    words: Vec<u64>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<StoredMask> for Mask {
+    type Error = Error;
+
+    fn try_from(stored: StoredMask) -> Result<Self> {
+        let StoredMask {
+            rows,
+            columns,
+            words,
+        } = stored;
+        let damaged = |reason: String| Error::Damaged {
+            what: "mask",
+            reason,
+        };
+        if rows.checked_mul(words_for(columns)) != Some(words.len()) {
+            return Err(damaged(format!(
+                "{} words do not make {rows} x {columns}",
+                words.len()
+            )));
+        }
+        let mask = Self {
+            words,
+            ..Self::none(rows, columns)?
+        };
+        let mut clean = mask.clone();
+        for mut marks in clean.rows_mut() {
+            marks.clear_padding();
+        }
+        if clean == mask {
+            Ok(mask)
+        } else {
+            Err(damaged(format!("marks past the last of {columns} columns")))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! How metrics read weights and patterns read scores: a row at a time, never as a whole copy.
+
+use ndarray::{ArrayBase, Data, Ix2, LayoutRef2, s};
+
+use crate::element::{Element, Real, widen_row};
+use crate::error::{Error, Result};
+
+/// A matrix whose rows can be read as `T`, however they are stored or computed.
+///
+/// A metric gets the weights of a layer in this form, a pattern the scores. Reading twice gives
+/// the same values. Any two-dimensional ndarray is one.
+pub trait Rows<T: Real>: Send + Sync {
+    /// Rows and columns.
+    fn dim(&self) -> (usize, usize);
+
+    /// Fills `out` with the values of `row` from column `start` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if the matrix has no such run; whatever the source may find wrong
+    /// with its values, for example [`Error::InvalidScore`].
+    fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()>;
+}
+
+impl<A, S> Rows<A::Compute> for ArrayBase<S, Ix2>
+where
+    A: Element,
+    S: Data<Elem = A> + Send + Sync,
+{
+    fn dim(&self) -> (usize, usize) {
+        LayoutRef2::dim(self)
+    }
+
+    fn read(&self, row: usize, start: usize, out: &mut [A::Compute]) -> Result<()> {
+        check_bounds(LayoutRef2::dim(self), row, start, out.len())?;
+        widen_row(&self.slice(s![row, start..start + out.len()]), out);
+        Ok(())
+    }
+}
+
+/// Checks that a matrix of shape `dim` has `len` columns in `row` from `start` on.
+pub(crate) fn check_bounds(
+    (rows, columns): (usize, usize),
+    row: usize,
+    start: usize,
+    len: usize,
+) -> Result<()> {
+    if row < rows && start.checked_add(len).is_some_and(|end| end <= columns) {
+        Ok(())
+    } else {
+        Err(Error::OutOfBounds {
+            row,
+            start,
+            len,
+            rows,
+            columns,
+        })
+    }
+}

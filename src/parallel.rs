@@ -1,0 +1,38 @@
+//! Work on many items at once; in turn, with the same results, without feature `rayon`.
+
+/// Maps `work` over `items` and returns the results in the order of the items.
+///
+/// `scratch` makes the memory that one worker keeps from item to item, so `work` must not let
+/// what an earlier item left there change a result.
+#[cfg(feature = "rayon")]
+pub(crate) fn map<I: Send, S, R: Send>(
+    items: Vec<I>,
+    scratch: impl Fn() -> S + Send + Sync,
+    work: impl Fn(&mut S, I) -> R + Send + Sync,
+) -> Vec<R> {
+    use rayon::prelude::*;
+    items.into_par_iter().map_init(scratch, work).collect()
+}
+
+/// Maps `work` over `items` and returns the results in the order of the items.
+#[cfg(not(feature = "rayon"))]
+pub(crate) fn map<I, S, R>(
+    items: Vec<I>,
+    scratch: impl Fn() -> S,
+    work: impl Fn(&mut S, I) -> R,
+) -> Vec<R> {
+    let mut scratch = scratch();
+    items
+        .into_iter()
+        .map(|item| work(&mut scratch, item))
+        .collect()
+}
+
+/// Cuts `0..len` into runs of `size` (the last may be shorter), one an item of work.
+pub(crate) fn runs(len: usize, size: usize) -> Vec<std::ops::Range<usize>> {
+    let size = size.max(1);
+    (0..len)
+        .step_by(size)
+        .map(|start| start..len.min(start.saturating_add(size)))
+        .collect()
+}

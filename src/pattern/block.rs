@@ -1,0 +1,66 @@
+//! Whole blocks of weights.
+
+use ndarray::{Array2, Axis};
+
+use super::{quota, unstructured::mark_lowest_of_layer};
+use crate::element::Real;
+use crate::error::{Error, Result};
+use crate::mask::Mask;
+use crate::matrix::Rows;
+use crate::parallel;
+
+/// Marks the blocks with the least sums of scores.
+pub(super) fn project<T: Real>(
+    scores: &dyn Rows<T>,
+    (block_rows, block_columns): (usize, usize),
+    sparsity: f64,
+) -> Result<Mask> {
+    let (rows, columns) = scores.dim();
+    let sums = sum_blocks(scores, block_rows, block_columns)?;
+    let pruned = mark_lowest_of_layer(&sums, quota(sums.len(), sparsity))?;
+
+    let mut mask = Mask::none(rows, columns)?;
+    let work = mask.rows_mut().into_iter().enumerate().collect();
+    parallel::map(
+        work,
+        || (),
+        |(), (row, mut marks)| {
+            marks.fill(|column| pruned.get(row / block_rows, column / block_columns) == Some(true));
+        },
+    );
+    Ok(mask)
+}
+
+/// The sum of the scores of each block, in `f64`, added row by row and column by column.
+fn sum_blocks<T: Real>(
+    scores: &dyn Rows<T>,
+    block_rows: usize,
+    block_columns: usize,
+) -> Result<Array2<f64>> {
+    let (rows, columns) = scores.dim();
+    let shape = (rows.div_ceil(block_rows), columns.div_ceil(block_columns));
+    let mut data = Vec::new();
+    data.try_reserve_exact(shape.0 * shape.1)
+        .map_err(|_| Error::TooLarge { rows, columns })?;
+    data.resize(shape.0 * shape.1, 0.0);
+    let mut sums =
+        Array2::from_shape_vec(shape, data).map_err(|_| Error::TooLarge { rows, columns })?;
+
+    let work: Vec<_> = sums.axis_iter_mut(Axis(0)).enumerate().collect();
+    let results = parallel::map(
+        work,
+        || vec![T::default(); columns],
+        |buffer, (i, mut sums)| {
+            let start = i * block_rows;
+            for row in start..rows.min(start.saturating_add(block_rows)) {
+                scores.read(row, 0, buffer)?;
+                for (sum, run) in sums.iter_mut().zip(buffer.chunks(block_columns)) {
+                    *sum = run.iter().fold(*sum, |sum, score| sum + score.as_f64());
+                }
+            }
+            Ok(())
+        },
+    );
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(sums)
+}

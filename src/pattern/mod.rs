@@ -1,0 +1,425 @@
+//! Which weights may go together? Patterns of sparsity.
+
+mod block;
+mod cumulative;
+mod n_of_m;
+mod unstructured;
+
+use std::fmt::{self, Debug, Display};
+use std::str::FromStr;
+
+use ndarray::{ArrayRef2, Axis};
+
+use crate::element::{Element, Real};
+use crate::error::{Error, Result};
+use crate::mask::{Mask, MaskRow, check_shape};
+use crate::matrix::Rows;
+use crate::parallel;
+
+/// Which weights of a layer go, given the score of each.
+///
+/// A pattern decides a whole layer in [`project`](Self::project). One that decides each row on
+/// its own says so with [`row_rule`](Self::row_rule); its rows are then scored, decided and
+/// pruned one by one while they are in the cache. [`Pattern`] has those of this crate.
+///
+/// Scores are finite and not negative, but for those of protected weights, which are infinite
+/// and so come last.
+pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
+    /// The name to use in messages.
+    fn name(&self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Checks that the pattern makes sense for a layer of this shape. Called before any work.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the pattern, for example [`Error::InvalidSparsity`].
+    fn check(&self, rows: usize, columns: usize) -> Result<()>;
+
+    /// Marks the weights to prune, in a mask of the shape of `scores`.
+    ///
+    /// # Errors
+    ///
+    /// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
+    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask>;
+
+    /// The rule for a single row, if that is as far as one decision reaches. By default it is
+    /// not: the pattern needs the whole layer.
+    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
+        None
+    }
+
+    /// Checks that a finished matrix with these zeros has the pattern.
+    ///
+    /// By default it does if the pattern, given a score of 1 for every weight that is not zero,
+    /// would prune nothing but zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PatternViolated`] with the first weight that should be zero, and what
+    /// [`check`](Self::check) gives.
+    fn validate(&self, zeros: &Mask) -> Result<()> {
+        validate_projection(self, zeros)
+    }
+}
+
+/// How a pattern decides a row that it can decide alone.
+pub trait RowRule<T: Real = f32>: Send + Sync {
+    /// Marks the weights of a row to prune. `marks` has a column for each score and is empty.
+    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>);
+
+    /// How far one decision reaches: to the end of a run of this many columns, counted from
+    /// column 0, or, by default, of the row.
+    fn group(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Decides a layer row by row: [`SparsityPattern::project`] for patterns with a [`RowRule`].
+///
+/// # Errors
+///
+/// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
+pub fn project_rows<T: Real>(rule: &dyn RowRule<T>, scores: &dyn Rows<T>) -> Result<Mask> {
+    let (rows, columns) = scores.dim();
+    let mut mask = Mask::none(rows, columns)?;
+    let work = mask.rows_mut().into_iter().enumerate().collect();
+    let results = parallel::map(
+        work,
+        || vec![T::default(); columns],
+        |buffer, (row, mut marks)| {
+            scores.read(row, 0, buffer)?;
+            rule.select(buffer, &mut marks);
+            Ok(())
+        },
+    );
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(mask)
+}
+
+/// Checks that a finished matrix has a pattern, exactly, and that its zeros are `+0.0`.
+///
+/// A matrix with more zeros than the pattern asks for has the pattern.
+///
+/// # Errors
+///
+/// [`Error::NegativeZero`] or [`Error::PatternViolated`] with the first place that is wrong,
+/// [`Error::TooDense`] for [`Pattern::Cumulative`], and whatever is wrong with the pattern
+/// itself.
+///
+/// # Example
+///
+/// ```
+/// use wanda::{Pattern, ndarray::array, validate};
+///
+/// let w = array![[1.0_f32, 0.0, 0.0, 2.0], [1.0, 2.0, 3.0, 0.0]];
+/// let error = validate(&w, &Pattern::NOfM { keep: 2, of: 4 }).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "the matrix is not 2:4: the weight in row 1, column 0 should be zero"
+/// );
+/// ```
+pub fn validate<A: Element, P: SparsityPattern<A::Compute> + ?Sized>(
+    w: &ArrayRef2<A>,
+    pattern: &P,
+) -> Result<()> {
+    for (row, weights) in w.axis_iter(Axis(0)).enumerate() {
+        if let Some(column) = weights.iter().position(|w| w.is_negative_zero()) {
+            return Err(Error::NegativeZero { row, column });
+        }
+    }
+    pattern.validate(&Mask::of_zeros(w)?)
+}
+
+/// Checks that `pattern` finds enough to prune among the zeros alone.
+fn validate_projection<T: Real>(
+    pattern: &(impl SparsityPattern<T> + ?Sized),
+    zeros: &Mask,
+) -> Result<()> {
+    let (rows, columns) = zeros.dim();
+    pattern.check(rows, columns)?;
+    let lacking = pattern.project(&NotZero(zeros))?;
+    check_shape(zeros.dim(), &lacking)?;
+    match lacking.first_common(&zeros.complement()) {
+        None => Ok(()),
+        Some((row, column)) => Err(Error::PatternViolated {
+            pattern: pattern.name(),
+            row,
+            column,
+        }),
+    }
+}
+
+/// A score of 1 for every weight that is not zero.
+struct NotZero<'a>(&'a Mask);
+
+impl<T: Real> Rows<T> for NotZero<'_> {
+    fn dim(&self) -> (usize, usize) {
+        self.0.dim()
+    }
+
+    fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()> {
+        crate::matrix::check_bounds(self.0.dim(), row, start, out.len())?;
+        for (j, out) in out.iter_mut().enumerate() {
+            let zero = self.0.get(row, start + j) == Some(true);
+            *out = if zero { T::zero() } else { T::one() };
+        }
+        Ok(())
+    }
+}
+
+/// The patterns of this crate.
+///
+/// A sparsity s is the fraction to prune, at least 0 and less than 1. Counts are rounded down,
+/// in `f64`, and met exactly: of equal scores the lower column goes first, in one column the
+/// lower row.
+///
+/// # Text
+///
+/// A pattern can be written and read:
+///
+/// ```
+/// use wanda::Pattern;
+///
+/// assert_eq!("0.5".parse(), Ok(Pattern::PerOutput(0.5)));
+/// assert_eq!("per-output:0.5".parse(), Ok(Pattern::PerOutput(0.5)));
+/// assert_eq!("per-layer:0.5".parse(), Ok(Pattern::PerLayer(0.5)));
+/// assert_eq!("per-input:0.5".parse(), Ok(Pattern::PerInput(0.5)));
+/// assert_eq!("2:4".parse(), Ok(Pattern::NOfM { keep: 2, of: 4 }));
+/// let block = Pattern::Block { rows: 16, cols: 4, sparsity: 0.5 };
+/// assert_eq!("block:16x4:0.5".parse(), Ok(block));
+/// assert_eq!("cumulative:0.5".parse(), Ok(Pattern::Cumulative(0.5)));
+/// assert_eq!(block.to_string(), "block:16x4:0.5");
+/// ```
+///
+/// # Complexity
+///
+/// For m rows and n columns: time linear in m · n, but for [`Cumulative`](Self::Cumulative),
+/// which sorts. `PerOutput` and `NOfM` need a few rows of memory a thread, the others the mask
+/// and what is said with each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(into = "String", try_from = "String")
+)]
+#[non_exhaustive]
+pub enum Pattern {
+    /// Prunes exactly `floor(columns * s)` weights of every row (output): the comparison group of
+    /// the Wanda paper.
+    PerOutput(f64),
+    /// Prunes exactly `floor(rows * columns * s)` weights of the layer, wherever they are.
+    PerLayer(f64),
+    /// Prunes exactly `floor(rows * s)` weights of every column (input).
+    PerInput(f64),
+    /// Leaves at most `keep` weights of every run of `of` consecutive columns of a row. Written
+    /// `keep:of`; the first number is what is **kept**.
+    ///
+    /// A short last run may keep as many. Runs start at column 0 of every row.
+    NOfM {
+        /// Weights of a run that stay, at least 1.
+        keep: usize,
+        /// Weights of a run.
+        of: usize,
+    },
+    /// Prunes exactly `floor(blocks * s)` whole blocks: those with the least sum of scores in the
+    /// layer.
+    ///
+    /// Blocks start at row 0 and column 0; those at the far edges may be smaller and are ranked
+    /// by their sum like all others. Takes 8 bytes of memory a block.
+    Block {
+        /// Rows of a block.
+        rows: usize,
+        /// Columns of a block.
+        cols: usize,
+        /// The fraction of blocks to prune.
+        sparsity: f64,
+    },
+    /// The variant of the Wanda paper's appendix: each row loses its lowest scores up to where
+    /// they make up a fraction α of the row's sum, so that rows differ in sparsity.
+    ///
+    /// α is the same for all rows. It is found by halving the range 0 to 0.8 until the sparsity
+    /// of the layer is within 0.001 of s or the range is narrower than 0.001, so the sparsity is
+    /// met only about. Scores equal to the highest pruned one go too. Holds all scores sorted,
+    /// one number a weight.
+    Cumulative(f64),
+}
+
+impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for &P {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn check(&self, rows: usize, columns: usize) -> Result<()> {
+        (**self).check(rows, columns)
+    }
+
+    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+        (**self).project(scores)
+    }
+
+    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
+        (**self).row_rule()
+    }
+
+    fn validate(&self, zeros: &Mask) -> Result<()> {
+        (**self).validate(zeros)
+    }
+}
+
+impl<T: Real> SparsityPattern<T> for Pattern {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn check(&self, _: usize, _: usize) -> Result<()> {
+        match *self {
+            Self::NOfM { keep, of } if keep < 1 || keep > of => {
+                Err(Error::InvalidGroup { keep, of })
+            }
+            Self::NOfM { .. } => Ok(()),
+            Self::Block { rows, cols, .. } if rows < 1 || cols < 1 => Err(Error::InvalidBlock {
+                rows,
+                columns: cols,
+            }),
+            Self::PerOutput(sparsity)
+            | Self::PerLayer(sparsity)
+            | Self::PerInput(sparsity)
+            | Self::Cumulative(sparsity)
+            | Self::Block { sparsity, .. } => check_sparsity(sparsity),
+        }
+    }
+
+    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
+        match *self {
+            Self::PerOutput(sparsity) => Some(Box::new(unstructured::PerOutput { sparsity })),
+            Self::NOfM { keep, of } => Some(Box::new(n_of_m::NOfM { keep, of })),
+            _ => None,
+        }
+    }
+
+    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+        let (rows, columns) = scores.dim();
+        SparsityPattern::<T>::check(self, rows, columns)?;
+        match *self {
+            Self::PerOutput(sparsity) => {
+                project_rows(&unstructured::PerOutput { sparsity }, scores)
+            }
+            Self::PerLayer(sparsity) => unstructured::per_layer(scores, sparsity),
+            Self::PerInput(sparsity) => unstructured::per_input(scores, sparsity),
+            Self::NOfM { keep, of } => project_rows(&n_of_m::NOfM { keep, of }, scores),
+            Self::Block {
+                rows,
+                cols,
+                sparsity,
+            } => block::project(scores, (rows, cols), sparsity),
+            Self::Cumulative(sparsity) => cumulative::project(scores, sparsity),
+        }
+    }
+
+    fn validate(&self, zeros: &Mask) -> Result<()> {
+        match *self {
+            Self::Cumulative(sparsity) => {
+                check_sparsity(sparsity)?;
+                cumulative::validate(self, zeros, sparsity)
+            }
+            _ => validate_projection::<T>(self, zeros),
+        }
+    }
+}
+
+/// How many of `count` things a sparsity prunes.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the product lies between 0 and `count`, and rounding down is what is defined"
+)]
+fn quota(count: usize, sparsity: f64) -> usize {
+    (count as f64 * sparsity) as usize
+}
+
+fn check_sparsity(sparsity: f64) -> Result<()> {
+    if (0.0..1.0).contains(&sparsity) {
+        Ok(())
+    } else {
+        Err(Error::InvalidSparsity { sparsity })
+    }
+}
+
+impl Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerOutput(sparsity) => write!(f, "{sparsity}"),
+            Self::PerLayer(sparsity) => write!(f, "per-layer:{sparsity}"),
+            Self::PerInput(sparsity) => write!(f, "per-input:{sparsity}"),
+            Self::NOfM { keep, of } => write!(f, "{keep}:{of}"),
+            Self::Block {
+                rows,
+                cols,
+                sparsity,
+            } => write!(f, "block:{rows}x{cols}:{sparsity}"),
+            Self::Cumulative(sparsity) => write!(f, "cumulative:{sparsity}"),
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = Error;
+
+    /// Reads what [`Display`] writes, and `per-output:0.5` for `0.5`.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |reason: String| Error::ParsePattern {
+            text: text.to_owned(),
+            reason,
+        };
+        let sparsity = |part: &str| {
+            part.parse::<f64>()
+                .map_err(|_| wrong(format!("`{part}` is not a sparsity")))
+        };
+        let size = |part: &str| {
+            part.parse::<usize>()
+                .map_err(|_| wrong(format!("`{part}` is not a whole number")))
+        };
+        let parts: Vec<&str> = text.split(':').map(str::trim).collect();
+        let pattern = match parts[..] {
+            [s] | ["per-output", s] => Self::PerOutput(sparsity(s)?),
+            ["per-layer", s] => Self::PerLayer(sparsity(s)?),
+            ["per-input", s] => Self::PerInput(sparsity(s)?),
+            ["cumulative", s] => Self::Cumulative(sparsity(s)?),
+            ["block", shape, s] => {
+                let (rows, cols) = shape
+                    .split_once('x')
+                    .ok_or_else(|| wrong(format!("`{shape}` is not a block shape like 16x4")))?;
+                Self::Block {
+                    rows: size(rows)?,
+                    cols: size(cols)?,
+                    sparsity: sparsity(s)?,
+                }
+            }
+            [keep, of] => Self::NOfM {
+                keep: size(keep)?,
+                of: size(of)?,
+            },
+            _ => return Err(wrong("it has too many parts".to_owned())),
+        };
+        SparsityPattern::<f64>::check(&pattern, 0, 0)?;
+        Ok(pattern)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<String> for Pattern {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}

@@ -1,0 +1,23 @@
+//! At most N weights left in every M consecutive columns.
+
+use super::RowRule;
+use crate::element::Real;
+use crate::kernels;
+use crate::mask::MaskRow;
+
+/// Prunes all but the `keep` highest of every run of `of` columns. `1 <= keep <= of`.
+#[derive(Debug)]
+pub(super) struct NOfM {
+    pub(super) keep: usize,
+    pub(super) of: usize,
+}
+
+impl<T: Real> RowRule<T> for NOfM {
+    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
+        kernels::mark_lowest_of_groups(scores, self.keep, self.of, marks.words_mut());
+    }
+
+    fn group(&self) -> Option<usize> {
+        Some(self.of)
+    }
+}

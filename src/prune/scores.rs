@@ -1,0 +1,69 @@
+//! The scores of a layer, computed when they are read.
+
+use ndarray::{ArrayRef2, s};
+use num_traits::Float;
+
+use crate::element::{Element, Real, widened};
+use crate::error::{Error, Result};
+use crate::mask::Mask;
+use crate::matrix::{Rows, check_bounds};
+use crate::metric::Scorer;
+
+/// What a pattern sees of a layer: its scores, of which no copy is held.
+pub(super) struct LayerScores<'a, A: Element> {
+    pub(super) weights: &'a ArrayRef2<A>,
+    pub(super) scorer: &'a dyn Scorer<A::Compute>,
+    /// Name of the metric, if its scores have to be checked.
+    pub(super) checked_as: Option<&'a str>,
+    pub(super) protected: Option<&'a Mask>,
+}
+
+impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
+    fn dim(&self) -> (usize, usize) {
+        self.weights.dim()
+    }
+
+    fn read(&self, row: usize, start: usize, out: &mut [A::Compute]) -> Result<()> {
+        check_bounds(self.weights.dim(), row, start, out.len())?;
+        let mut buffer = Vec::new();
+        let run = self.weights.slice(s![row, start..start + out.len()]);
+        let weights = widened(&run, &mut buffer);
+        self.scorer.score(row, start, weights, out);
+        if let Some(metric) = self.checked_as {
+            check(metric, row, start, weights, out)?;
+        }
+        if let Some(protected) = self.protected {
+            for (j, score) in out.iter_mut().enumerate() {
+                if protected.get(row, start + j) == Some(true) {
+                    *score = A::Compute::infinity();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks the scores of a metric that promises nothing, and makes those of zeros 0.
+fn check<T: Real>(
+    metric: &str,
+    row: usize,
+    start: usize,
+    weights: &[T],
+    scores: &mut [T],
+) -> Result<()> {
+    for (j, (score, weight)) in scores.iter_mut().zip(weights).enumerate() {
+        if !(score.is_finite() && *score >= T::zero()) {
+            return Err(Error::InvalidScore {
+                metric: metric.to_owned(),
+                row,
+                column: start + j,
+                score: score.as_f64(),
+            });
+        }
+        // Also where the score is -0.0, whose bits would make it the highest.
+        if weight.is_zero() || score.is_zero() {
+            *score = T::zero();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! What a pruned layer looks like, and what it cost.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::mask::fraction;
+
+/// What pruning did to one layer.
+///
+/// Its `Display` is one line for people:
+///
+/// ```text
+/// 576 x 1536: 442368 of 884736 weights pruned (50.0 %), relative output error 0.0291 (from input norms), 1.9 ms
+/// ```
+#[must_use = "the report says what the layer lost"]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LayerReport {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) pruned: usize,
+    pub(crate) zeros: usize,
+    pub(crate) dead_inputs: usize,
+    pub(crate) error: Option<RelativeError>,
+    pub(crate) time: Duration,
+}
+
+/// How much of a layer's output was lost; see [`LayerReport::relative_error`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct RelativeError {
+    pub(crate) value: f64,
+    pub(crate) basis: ErrorBasis,
+}
+
+impl RelativeError {
+    /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`: 0 for an unchanged layer, 1 for one that lost all.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// Which G was used.
+    #[must_use]
+    pub fn basis(&self) -> ErrorBasis {
+        self.basis
+    }
+}
+
+/// What a relative error was computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum ErrorBasis {
+    /// The norms of the inputs alone, as if inputs were uncorrelated: G is taken as diagonal.
+    InputNorms,
+}
+
+impl LayerReport {
+    /// Rows of the weight matrix, the layer's outputs.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of the weight matrix, the layer's inputs.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How many weights the pattern pruned, counting those that were zero before.
+    #[must_use]
+    pub fn pruned(&self) -> usize {
+        self.pruned
+    }
+
+    /// How many weights are zero now: the pruned ones, and zeros beyond what the pattern asks for.
+    #[must_use]
+    pub fn zeros(&self) -> usize {
+        self.zeros
+    }
+
+    /// The fraction of weights that are zero now.
+    #[must_use]
+    pub fn sparsity(&self) -> f64 {
+        fraction(self.zeros, self.rows, self.columns)
+    }
+
+    /// Input features that calibration never saw other than zero.
+    ///
+    /// Their weights score 0 with [`Wanda`](crate::Wanda) and go first.
+    #[must_use]
+    pub fn dead_inputs(&self) -> usize {
+        self.dead_inputs
+    }
+
+    /// The squared error of the layer's output over the calibration tokens, relative to the
+    /// squared output: `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)` with ΔW the change of the stored weights and
+    /// G = `XᵀX`.
+    ///
+    /// `None` without statistics, and for a layer whose output was zero.
+    #[must_use]
+    pub fn relative_error(&self) -> Option<RelativeError> {
+        self.error
+    }
+
+    /// How long pruning took.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+}
+
+impl fmt::Display for LayerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} x {}: {} of {} weights pruned ({:.1} %)",
+            self.rows,
+            self.columns,
+            self.pruned,
+            self.rows * self.columns,
+            100.0 * fraction(self.pruned, self.rows, self.columns)
+        )?;
+        if self.zeros > self.pruned {
+            write!(f, ", {} zeros in all", self.zeros)?;
+        }
+        if let Some(error) = self.error {
+            let ErrorBasis::InputNorms = error.basis;
+            write!(
+                f,
+                ", relative output error {:.4} (from input norms)",
+                error.value
+            )?;
+        }
+        match self.dead_inputs {
+            0 => {}
+            1 => write!(f, ", 1 dead input")?,
+            n => write!(f, ", {n} dead inputs")?,
+        }
+        write!(f, ", {:.1} ms", self.time.as_secs_f64() * 1e3)
+    }
+}
