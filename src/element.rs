@@ -6,6 +6,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use ndarray::ArrayView1;
 
+use crate::linalg::Scalar;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -34,12 +36,17 @@ pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'st
     /// The run itself, where it is stored in the type to compute in.
     fn as_compute(run: &[Self]) -> Option<&[Self::Compute]>;
 
+    /// Rounds a value to this type.
+    fn narrow(value: Self::Compute) -> Self;
+
     /// Whether this is the zero whose sign bit is set.
     fn is_negative_zero(self) -> bool;
 }
 
 /// A type to compute in: `f32` or `f64`. The trait is sealed.
-pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default {
+pub trait Real:
+    Element<Compute = Self> + num_traits::Float + Display + Default + Scalar
+{
     /// The bits, as an integer that orders like the value as long as it is not negative.
     #[doc(hidden)]
     fn key(self) -> u64;
@@ -52,6 +59,10 @@ pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default 
     #[doc(hidden)]
     const KEY_BITS: u32;
 
+    /// The one of two buffers that holds this type.
+    #[doc(hidden)]
+    fn choose<'a>(buffers: (&'a mut Vec<f32>, &'a mut Vec<f64>)) -> &'a mut Vec<Self>;
+
     /// Rounds to this type.
     fn from_f64(value: f64) -> Self;
 
@@ -60,7 +71,7 @@ pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default 
 }
 
 macro_rules! real {
-    ($real:ty, $bits:ty) => {
+    ($real:ty, $bits:ty, $buffer:tt) => {
         impl Element for $real {
             type Compute = Self;
             const ZERO: Self = 0.0;
@@ -82,6 +93,11 @@ macro_rules! real {
             }
 
             #[inline]
+            fn narrow(value: Self) -> Self {
+                value
+            }
+
+            #[inline]
             fn is_negative_zero(self) -> bool {
                 self == 0.0 && self.is_sign_negative()
             }
@@ -89,6 +105,10 @@ macro_rules! real {
 
         impl Real for $real {
             const KEY_BITS: u32 = <$bits>::BITS;
+
+            fn choose<'a>(buffers: (&'a mut Vec<f32>, &'a mut Vec<f64>)) -> &'a mut Vec<Self> {
+                buffers.$buffer
+            }
 
             #[inline]
             fn key(self) -> u64 {
@@ -121,8 +141,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, u32);
-real!(f64, u64);
+real!(f32, u32, 0);
+real!(f64, u64, 1);
 
 macro_rules! half {
     ($half:ty) => {
@@ -143,6 +163,11 @@ macro_rules! half {
             #[inline]
             fn as_compute(_: &[Self]) -> Option<&[f32]> {
                 None
+            }
+
+            #[inline]
+            fn narrow(value: f32) -> Self {
+                Self::from_f32(value)
             }
 
             #[inline]

@@ -68,6 +68,45 @@ pub enum Error {
         /// Tokens that the statistics saw.
         tokens: u64,
     },
+    /// A second-order method was asked for without a Gram matrix.
+    #[error("`{what}` needs the Gram matrix of the inputs; gather statistics with `Gram`")]
+    NoGram {
+        /// What was asked for.
+        what: String,
+    },
+    /// The Gram matrix could not be factored, even with the most damping.
+    #[error(
+        "the Gram matrix is not positive definite at input {pivot}, even when damped by {damping} \
+         times its mean diagonal; use more tokens, or ask for more damping"
+    )]
+    NotPositiveDefinite {
+        /// Input, counted from zero, whose pivot was not positive.
+        pivot: usize,
+        /// The last damping tried, as a multiple of the mean of the diagonal.
+        damping: f64,
+    },
+    /// A damping that is negative, infinite or not a number.
+    #[error("a damping of {damping} was asked for; it must be finite and not negative")]
+    InvalidDamping {
+        /// The damping asked for.
+        damping: f64,
+    },
+    /// A sweep in blocks of no columns.
+    #[error("the sweep cannot take 0 columns at a time; at least 1 is needed")]
+    InvalidBlockSize,
+    /// An updated weight does not fit the type that weights are stored in.
+    #[error(
+        "the updated weight in row {row}, column {column} is {value}, \
+         which the type it is stored in cannot hold"
+    )]
+    Overflow {
+        /// Output, counted from zero.
+        row: usize,
+        /// Input, counted from zero.
+        column: usize,
+        /// The updated weight.
+        value: f64,
+    },
     /// A weight is infinite or not a number.
     #[error("the weight in row {row}, column {column} is {value}")]
     NonFiniteWeight {

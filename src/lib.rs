@@ -6,6 +6,7 @@
 mod element;
 mod error;
 mod kernels;
+mod linalg;
 mod mask;
 mod matrix;
 pub mod metric;
@@ -14,6 +15,7 @@ pub mod pattern;
 mod prune;
 mod report;
 pub mod stats;
+pub mod update;
 
 pub use half;
 pub use ndarray;
@@ -25,5 +27,11 @@ pub use matrix::Rows;
 pub use metric::{ImportanceMetric, Magnitude, Scorer, Wanda};
 pub use pattern::{Pattern, RowRule, SparsityPattern, validate};
 pub use prune::{Pruner, prune_layer};
+pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 pub use report::{ErrorBasis, LayerReport, RelativeError};
 pub use stats::{ActivationStats, ColumnNorms, NoStats};
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub use {
+    linalg::Backend, metric::Obs, prune::sparsegpt_layer, stats::Gram, update::ObsSweep,
+};

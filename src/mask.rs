@@ -299,6 +299,14 @@ impl<'a> MaskRow<'a> {
         kernels::mark_lowest(&scores[..len], count, self.words, start);
     }
 
+    /// Marks the columns from `start` on whose bits among the first `len` of `words` are set.
+    pub(crate) fn set_run(&mut self, start: usize, len: usize, words: &[u64]) {
+        for bit in (0..len).filter(|bit| words[bit / 64] >> (bit % 64) & 1 == 1) {
+            let column = start + bit;
+            self.words[column / 64] |= 1 << (column % 64);
+        }
+    }
+
     /// All words of the row.
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         self.words

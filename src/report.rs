@@ -22,6 +22,7 @@ pub struct LayerReport {
     pub(crate) zeros: usize,
     pub(crate) dead_inputs: usize,
     pub(crate) error: Option<RelativeError>,
+    pub(crate) damping: Option<f64>,
     pub(crate) time: Duration,
 }
 
@@ -54,6 +55,17 @@ impl RelativeError {
 pub enum ErrorBasis {
     /// The norms of the inputs alone, as if inputs were uncorrelated: G is taken as diagonal.
     InputNorms,
+    /// The Gram matrix of the inputs.
+    Gram,
+}
+
+impl fmt::Display for ErrorBasis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InputNorms => "input norms",
+            Self::Gram => "the Gram matrix",
+        })
+    }
 }
 
 impl LayerReport {
@@ -105,6 +117,13 @@ impl LayerReport {
         self.error
     }
 
+    /// The damping of the Gram matrix that was used, as a multiple of the mean of its diagonal;
+    /// `None` if nothing was factored.
+    #[must_use]
+    pub fn damping(&self) -> Option<f64> {
+        self.damping
+    }
+
     /// How long pruning took.
     #[must_use]
     pub fn time(&self) -> Duration {
@@ -127,12 +146,8 @@ impl fmt::Display for LayerReport {
             write!(f, ", {} zeros in all", self.zeros)?;
         }
         if let Some(error) = self.error {
-            let ErrorBasis::InputNorms = error.basis;
-            write!(
-                f,
-                ", relative output error {:.4} (from input norms)",
-                error.value
-            )?;
+            let RelativeError { value, basis } = error;
+            write!(f, ", relative output error {value:.4} (from {basis})")?;
         }
         match self.dead_inputs {
             0 => {}

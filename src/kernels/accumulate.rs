@@ -48,6 +48,25 @@ pub(crate) fn row_cost<T: Real>(weights: &[T], energies: &[f64], marks: &[u64]) 
     }
 }
 
+/// Σ xⱼ², in `f64`.
+pub(crate) fn sum_of_squares<T: Real>(run: &[T]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for eight in run.chunks(LANES) {
+        for (lane, x) in lanes.iter_mut().zip(eight) {
+            let x = x.as_f64();
+            *lane += x * x;
+        }
+    }
+    lane_sum(lanes)
+}
+
+/// `run[j] -= factor * line[j]`
+pub(crate) fn subtract_scaled<T: Real>(run: &mut [T], factor: T, line: &[T]) {
+    for (x, &y) in run.iter_mut().zip(line) {
+        *x = *x - factor * y;
+    }
+}
+
 /// The sum of partial sums, in one fixed order: halves are added until one is left.
 fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
     let mut len = LANES;

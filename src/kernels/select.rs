@@ -71,18 +71,18 @@ pub(crate) fn mark_lowest_of_groups<T: Real>(
 const SMALL_GROUP: usize = 16;
 
 /// Where the lowest end.
-struct Cut<T> {
+pub(crate) struct Cut<T> {
     /// The highest of the lowest.
-    threshold: T,
+    pub(crate) threshold: T,
     /// How many scores equal to it are among the lowest.
-    ties: usize,
+    pub(crate) ties: usize,
 }
 
 /// How many scores are sorted rather than narrowed down further.
 const FEW: usize = 256;
 
-/// Finds the highest of the `count` lowest scores. `1 <= count < scores.len()`.
-fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
+/// Finds the highest of the `count` lowest scores. `1 <= count <= scores.len()`.
+pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
     let mut low = 0;
     let mut high = T::infinity().key();
     // Scores below `low`, and scores up to `high`.

@@ -1,11 +1,15 @@
 //! How much does a weight matter? One formula a file.
 
 mod magnitude;
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) mod obs;
 mod wanda;
 
 use std::fmt::Debug;
 
 pub use magnitude::Magnitude;
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub use obs::Obs;
 pub use wanda::Wanda;
 
 use crate::element::Real;

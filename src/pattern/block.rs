@@ -2,22 +2,22 @@
 
 use ndarray::{Array2, Axis};
 
-use super::{quota, unstructured::mark_lowest_of_layer};
+use super::unstructured::mark_lowest_of_layer;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::Mask;
 use crate::matrix::Rows;
 use crate::parallel;
 
-/// Marks the blocks with the least sums of scores.
-pub(super) fn project<T: Real>(
+/// Marks the `count` blocks with the least sums of scores.
+pub(super) fn mark_lowest<T: Real>(
     scores: &dyn Rows<T>,
     (block_rows, block_columns): (usize, usize),
-    sparsity: f64,
+    count: usize,
 ) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let sums = sum_blocks(scores, block_rows, block_columns)?;
-    let pruned = mark_lowest_of_layer(&sums, quota(sums.len(), sparsity))?;
+    let pruned = mark_lowest_of_layer(&sums, count)?;
 
     let mut mask = Mask::none(rows, columns)?;
     let work = mask.rows_mut().into_iter().enumerate().collect();

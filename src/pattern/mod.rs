@@ -2,10 +2,12 @@
 
 mod block;
 mod cumulative;
+mod given;
 mod n_of_m;
 mod unstructured;
 
 use std::fmt::{self, Debug, Display};
+use std::ops::Range;
 use std::str::FromStr;
 
 use ndarray::{ArrayRef2, Axis};
@@ -43,6 +45,30 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
     ///
     /// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
     fn project(&self, scores: &dyn Rows<T>) -> Result<Mask>;
+
+    /// Marks the weights of a block of columns to prune, for an update that decides a layer block
+    /// by block. `scores` are those of `block` alone; the whole layer has `columns` columns.
+    ///
+    /// By default the block is decided like a layer. A pattern whose count is rounded should see
+    /// to it that the counts of all blocks add up.
+    ///
+    /// # Errors
+    ///
+    /// As [`project`](Self::project).
+    fn project_block(
+        &self,
+        scores: &dyn Rows<T>,
+        block: Range<usize>,
+        columns: usize,
+    ) -> Result<Mask> {
+        let _ = (block, columns);
+        self.project(scores)
+    }
+
+    /// A block that is decided alone must be a multiple of this many columns. By default 1.
+    fn block_columns(&self) -> usize {
+        1
+    }
 
     /// The rule for a single row, if that is as far as one decision reaches. By default it is
     /// not: the pattern needs the whole layer.
@@ -190,6 +216,7 @@ impl<T: Real> Rows<T> for NotZero<'_> {
 /// let block = Pattern::Block { rows: 16, cols: 4, sparsity: 0.5 };
 /// assert_eq!("block:16x4:0.5".parse(), Ok(block));
 /// assert_eq!("cumulative:0.5".parse(), Ok(Pattern::Cumulative(0.5)));
+/// assert_eq!("threshold:0.5".parse(), Ok(Pattern::Threshold(0.5)));
 /// assert_eq!(block.to_string(), "block:16x4:0.5");
 /// ```
 ///
@@ -244,6 +271,12 @@ pub enum Pattern {
     /// met only about. Scores equal to the highest pruned one go too. Holds all scores sorted,
     /// one number a weight.
     Cumulative(f64),
+    /// Prunes every score up to and including the one of rank `floor(rows * columns * s)`,
+    /// counted from 0: the rule of the published magnitude and SparseGPT code.
+    ///
+    /// It prunes at least one weight more than [`PerLayer`](Self::PerLayer), and all ties.
+    /// SparseGPT applies it to each block of columns.
+    Threshold(f64),
 }
 
 impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for &P {
@@ -257,6 +290,19 @@ impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for &P {
 
     fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
         (**self).project(scores)
+    }
+
+    fn project_block(
+        &self,
+        scores: &dyn Rows<T>,
+        block: Range<usize>,
+        columns: usize,
+    ) -> Result<Mask> {
+        (**self).project_block(scores, block, columns)
+    }
+
+    fn block_columns(&self) -> usize {
+        (**self).block_columns()
     }
 
     fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
@@ -287,6 +333,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             | Self::PerLayer(sparsity)
             | Self::PerInput(sparsity)
             | Self::Cumulative(sparsity)
+            | Self::Threshold(sparsity)
             | Self::Block { sparsity, .. } => check_sparsity(sparsity),
         }
     }
@@ -300,8 +347,8 @@ impl<T: Real> SparsityPattern<T> for Pattern {
     }
 
     fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-        let (rows, columns) = scores.dim();
-        SparsityPattern::<T>::check(self, rows, columns)?;
+        let (height, columns) = scores.dim();
+        SparsityPattern::<T>::check(self, height, columns)?;
         match *self {
             Self::PerOutput(sparsity) => {
                 project_rows(&unstructured::PerOutput { sparsity }, scores)
@@ -313,8 +360,50 @@ impl<T: Real> SparsityPattern<T> for Pattern {
                 rows,
                 cols,
                 sparsity,
-            } => block::project(scores, (rows, cols), sparsity),
+            } => {
+                let blocks = height.div_ceil(rows) * columns.div_ceil(cols);
+                block::mark_lowest(scores, (rows, cols), quota(blocks, sparsity))
+            }
             Self::Cumulative(sparsity) => cumulative::project(scores, sparsity),
+            Self::Threshold(sparsity) => {
+                unstructured::mark_up_to_threshold(scores, quota(height * columns, sparsity))
+            }
+        }
+    }
+
+    fn project_block(&self, scores: &dyn Rows<T>, block: Range<usize>, _: usize) -> Result<Mask> {
+        // What is pruned up to the end of the block, less what was pruned before it, adds up to
+        // the exact count.
+        let rows = scores.dim().0;
+        let share = |count_at: &dyn Fn(usize) -> usize, sparsity: f64| {
+            quota(count_at(block.end), sparsity) - quota(count_at(block.start), sparsity)
+        };
+        match *self {
+            Self::PerOutput(sparsity) => {
+                let count = share(&|column| column, sparsity);
+                project_rows(&unstructured::Lowest { count }, scores)
+            }
+            Self::PerLayer(sparsity) => {
+                let count = share(&|column| rows * column, sparsity);
+                unstructured::mark_lowest_of_layer(scores, count)
+            }
+            Self::Block {
+                rows: height,
+                cols,
+                sparsity,
+            } => {
+                let blocks = |column: usize| rows.div_ceil(height) * column.div_ceil(cols);
+                block::mark_lowest(scores, (height, cols), share(&blocks, sparsity))
+            }
+            _ => self.project(scores),
+        }
+    }
+
+    fn block_columns(&self) -> usize {
+        match *self {
+            Self::NOfM { of, .. } => of,
+            Self::Block { cols, .. } => cols,
+            _ => 1,
         }
     }
 
@@ -360,6 +449,7 @@ impl Display for Pattern {
                 sparsity,
             } => write!(f, "block:{rows}x{cols}:{sparsity}"),
             Self::Cumulative(sparsity) => write!(f, "cumulative:{sparsity}"),
+            Self::Threshold(sparsity) => write!(f, "threshold:{sparsity}"),
         }
     }
 }
@@ -387,6 +477,7 @@ impl FromStr for Pattern {
             ["per-layer", s] => Self::PerLayer(sparsity(s)?),
             ["per-input", s] => Self::PerInput(sparsity(s)?),
             ["cumulative", s] => Self::Cumulative(sparsity(s)?),
+            ["threshold", s] => Self::Threshold(sparsity(s)?),
             ["block", shape, s] => {
                 let (rows, cols) = shape
                     .split_once('x')

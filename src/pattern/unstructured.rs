@@ -20,6 +20,18 @@ impl<T: Real> RowRule<T> for PerOutput {
     }
 }
 
+/// Prunes a given number of weights of every row.
+#[derive(Debug)]
+pub(super) struct Lowest {
+    pub(super) count: usize,
+}
+
+impl<T: Real> RowRule<T> for Lowest {
+    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
+        marks.mark_lowest(0, scores, self.count);
+    }
+}
+
 /// Marks the lowest scores of a layer.
 pub(super) fn per_layer<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<Mask> {
     let (rows, columns) = scores.dim();
@@ -105,12 +117,46 @@ pub(super) fn mark_lowest_of_layer<T: Real>(scores: &dyn Rows<T>, count: usize) 
     Ok(mask)
 }
 
+/// Marks all scores up to the one of rank `rank`, counted from 0.
+pub(super) fn mark_up_to_threshold<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Result<Mask> {
+    let (rows, columns) = scores.dim();
+    let mut mask = Mask::none(rows, columns)?;
+    if rank >= rows * columns {
+        return Ok(mask);
+    }
+    let (threshold, _) = cut(scores, rank + 1)?;
+    let work = mask.rows_mut().into_iter().enumerate().collect();
+    let results = parallel::map(
+        work,
+        || vec![T::default(); columns],
+        |buffer, (row, mut marks)| {
+            scores.read(row, 0, buffer)?;
+            marks.fill(|j| buffer[j].key() <= threshold);
+            Ok(())
+        },
+    );
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(mask)
+}
+
+/// Scores up to this number are held while they are ranked.
+const HELD: usize = 1 << 20;
+
 /// Bits of a key that one round looks at.
 const DIGIT: u32 = 16;
 
 /// The key of the highest of the `count` lowest scores, and how many scores with that key are
 /// among the lowest. `count` is at least 1 and no more than there are scores.
 fn cut<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<(u64, usize)> {
+    let (rows, columns) = scores.dim();
+    if rows * columns <= HELD {
+        let mut held = vec![T::default(); rows * columns];
+        let work = held.chunks_exact_mut(columns).enumerate().collect();
+        let results = parallel::map(work, || (), |(), (row, out)| scores.read(row, 0, out));
+        results.into_iter().collect::<Result<()>>()?;
+        let cut = kernels::cut(&held, count);
+        return Ok((cut.threshold.key(), cut.ties));
+    }
     let mut prefix = 0;
     let mut rank = count;
     let mut shift = T::KEY_BITS;

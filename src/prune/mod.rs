@@ -4,7 +4,7 @@ mod scores;
 
 use std::time::Instant;
 
-use ndarray::{ArrayRef2, ArrayViewMut1, Axis};
+use ndarray::{Array2, ArrayRef2, ArrayViewMut1, Axis};
 use num_traits::Float;
 
 use crate::element::{Element, Real, widened};
@@ -16,6 +16,9 @@ use crate::parallel;
 use crate::pattern::{RowRule, SparsityPattern};
 use crate::report::{ErrorBasis, LayerReport, RelativeError};
 use crate::stats::ActivationStats;
+use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
+#[cfg(any(feature = "faer", feature = "lapack"))]
+use crate::{metric::Obs, stats::Gram, update::ObsSweep};
 use scores::LayerScores;
 
 /// Prunes layers by a metric and a pattern.
@@ -45,9 +48,10 @@ use scores::LayerScores;
 /// # Ok::<(), wanda::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pruner<M, P> {
+pub struct Pruner<M, P, U = KeepWeights> {
     metric: M,
     pattern: P,
+    update: U,
     protected: Option<Mask>,
 }
 
@@ -58,7 +62,22 @@ impl<M, P> Pruner<M, P> {
         Self {
             metric,
             pattern,
+            update: KeepWeights,
             protected: None,
+        }
+    }
+}
+
+impl<M, P, U> Pruner<M, P, U> {
+    /// Changes the weights that stay by `update`, which then also says when metric and pattern
+    /// are asked.
+    #[must_use]
+    pub fn update<V>(self, update: V) -> Pruner<M, P, V> {
+        Pruner {
+            metric: self.metric,
+            pattern: self.pattern,
+            update,
+            protected: self.protected,
         }
     }
 
@@ -88,10 +107,14 @@ impl<M, P> Pruner<M, P> {
     where
         M: ImportanceMetric<A::Compute>,
         P: SparsityPattern<A::Compute>,
+        U: WeightUpdate<A::Compute>,
     {
         let largest = self.check(w, stats)?;
         if w.is_empty() {
             return Mask::none(w.nrows(), w.ncols());
+        }
+        if let Some(updated) = self.run_update(w, stats)? {
+            return Ok(updated.mask);
         }
         let scorer = self.metric.prepare(&w.view(), stats)?;
         self.decide(w, &*scorer, largest)
@@ -113,13 +136,30 @@ impl<M, P> Pruner<M, P> {
     where
         M: ImportanceMetric<A::Compute>,
         P: SparsityPattern<A::Compute>,
+        U: WeightUpdate<A::Compute>,
     {
         let start = Instant::now();
         let largest = self.check(w, stats)?;
         let (rows, columns) = w.dim();
         let energies = stats.sums_of_squares();
+        let dead_inputs = energies.iter().filter(|&&energy| energy == 0.0).count();
         let outcomes = if w.is_empty() {
             Vec::new()
+        } else if let Some(updated) = self.run_update(w, stats)? {
+            let zeros = subtract(w, &updated.removed);
+            return Ok(LayerReport {
+                rows,
+                columns,
+                pruned: updated.mask.count(),
+                zeros,
+                dead_inputs,
+                error: updated.relative_error.map(|value| RelativeError {
+                    value,
+                    basis: ErrorBasis::Gram,
+                }),
+                damping: updated.damping,
+                time: start.elapsed(),
+            });
         } else {
             let scorer = self.metric.prepare(&w.view(), stats)?;
             let rule = self.pattern.row_rule();
@@ -145,13 +185,56 @@ impl<M, P> Pruner<M, P> {
             columns,
             pruned: outcomes.iter().map(|row| row.pruned).sum(),
             zeros: outcomes.iter().map(|row| row.zeros).sum(),
-            dead_inputs: energies.iter().filter(|&&energy| energy == 0.0).count(),
+            dead_inputs,
             error: (cost.total > 0.0).then(|| RelativeError {
                 value: cost.lost / cost.total,
                 basis: ErrorBasis::InputNorms,
             }),
+            damping: None,
             time: start.elapsed(),
         })
+    }
+
+    /// What the update makes of a layer, if it changes any weights at all.
+    fn run_update<A: Element>(
+        &self,
+        w: &ArrayRef2<A>,
+        stats: &dyn ActivationStats,
+    ) -> Result<Option<Updated<A::Compute>>>
+    where
+        M: ImportanceMetric<A::Compute>,
+        P: SparsityPattern<A::Compute>,
+        U: WeightUpdate<A::Compute>,
+    {
+        let updated = self.update.run(&UpdateTask {
+            weights: &w.view(),
+            stats,
+            metric: &self.metric,
+            pattern: &self.pattern,
+            protected: self.protected.as_ref(),
+            stored: |value| A::narrow(value).widen(),
+        })?;
+        if let Some(updated) = &updated {
+            check_shape(w.dim(), &updated.mask)?;
+            self.check_protected(&updated.mask)?;
+        }
+        Ok(updated)
+    }
+
+    /// Checks that no protected weight is to be pruned.
+    fn check_protected<T: Real>(&self, mask: &Mask) -> Result<()>
+    where
+        P: SparsityPattern<T>,
+    {
+        let protected = self.protected.as_ref();
+        match protected.and_then(|protected| mask.first_common(protected)) {
+            None => Ok(()),
+            Some((row, column)) => Err(Error::TooManyProtected {
+                pattern: self.pattern.name(),
+                row,
+                column,
+            }),
+        }
     }
 
     /// Checks all that can be checked beforehand and returns the largest magnitude of a weight.
@@ -195,15 +278,7 @@ impl<M, P> Pruner<M, P> {
         };
         let mask = self.pattern.project(&layer)?;
         check_shape(w.dim(), &mask)?;
-        if let Some(protected) = &self.protected
-            && let Some((row, column)) = mask.first_common(protected)
-        {
-            return Err(Error::TooManyProtected {
-                pattern: self.pattern.name(),
-                row,
-                column,
-            });
-        }
+        self.check_protected::<A::Compute>(&mask)?;
         Ok(mask)
     }
 }
@@ -246,6 +321,72 @@ pub fn prune_layer<A: Element, P: SparsityPattern<A::Compute>>(
     pattern: P,
 ) -> Result<LayerReport> {
     Pruner::new(Wanda, pattern).prune(w, stats)
+}
+
+/// Prunes a layer with SparseGPT, in place: the [`Obs`] metric with the [`ObsSweep`], which makes
+/// up for pruned weights by changing those that stay.
+///
+/// `w` is outputs x inputs; `gram` saw the inputs of this layer. The published method compares
+/// all rows of a block of 128 columns ([`Pattern::PerLayer`](crate::Pattern::PerLayer)) or within
+/// groups ([`Pattern::NOfM`](crate::Pattern::NOfM)). For another metric, damping or backend, a
+/// given mask, or weights to protect, use [`Pruner::update`].
+///
+/// # Errors
+///
+/// As [`Pruner::prune`] and [`ObsSweep`]. After an error `w` is as before.
+///
+/// # Complexity
+///
+/// As [`ObsSweep`].
+///
+/// # Example
+///
+/// ```
+/// use wanda::{Gram, Pattern, ndarray::array};
+///
+/// let mut gram = Gram::new(2);
+/// gram.update(&array![[1.0_f32, 1.0], [2.0, 2.0], [1.0, 1.1]])?;
+/// let mut w = array![[1.0_f32, 3.0]];
+/// wanda::sparsegpt_layer(&mut w, &gram, Pattern::PerOutput(0.5))?;
+/// // The inputs are nearly the same, so the second weight takes over the work of the first.
+/// assert_eq!(w[[0, 0]], 0.0);
+/// assert!((w[[0, 1]] - 4.0).abs() < 0.1);
+/// # Ok::<(), wanda::Error>(())
+/// ```
+///
+/// # Reference
+///
+/// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
+/// arXiv 2301.00774.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub fn sparsegpt_layer<A: Element, P: SparsityPattern<A::Compute>>(
+    w: &mut ArrayRef2<A>,
+    gram: &Gram,
+    pattern: P,
+) -> Result<LayerReport> {
+    Pruner::new(Obs::new(), pattern)
+        .update(ObsSweep::new())
+        .prune(w, gram)
+}
+
+/// Subtracts what an update removed and returns how many weights are zero then.
+fn subtract<A: Element>(w: &mut ArrayRef2<A>, removed: &Array2<A::Compute>) -> usize {
+    let rows = w.axis_iter_mut(Axis(0)).zip(removed.rows());
+    let zeros = parallel::map(
+        rows.collect(),
+        || (),
+        |(), (mut weights, removed)| {
+            for (w, &removed) in weights.iter_mut().zip(removed) {
+                *w = A::narrow(w.widen() - removed);
+            }
+            count_zeros(&weights)
+        },
+    );
+    zeros.into_iter().sum()
+}
+
+fn count_zeros<A: Element>(weights: &ArrayViewMut1<'_, A>) -> usize {
+    weights.iter().filter(|&&w| w == A::ZERO).count()
 }
 
 /// What became of one row.
@@ -299,7 +440,7 @@ fn finish_row<A: Element>(
     kernels::zero_marked(weights, marks);
     RowOutcome {
         pruned: marks.iter().map(|word| word.count_ones() as usize).sum(),
-        zeros: weights.iter().filter(|&&w| w == A::ZERO).count(),
+        zeros: count_zeros(weights),
         cost,
     }
 }

@@ -1,12 +1,14 @@
 //! What did calibration see? Statistics of the inputs of a layer.
 
 mod column_norms;
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod gram;
 
 use std::fmt::Debug;
 
-use ndarray::ArrayView2;
-
 pub use column_norms::ColumnNorms;
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub use gram::Gram;
 
 use crate::error::{Error, Result};
 
@@ -25,8 +27,15 @@ pub trait ActivationStats: Debug + Send + Sync {
     /// Σₜ xₜⱼ² for every feature `j`; empty as long as no token was seen.
     fn sums_of_squares(&self) -> &[f64];
 
-    /// `XᵀX`, features x features, if it was gathered.
-    fn gram(&self) -> Option<ArrayView2<'_, f64>> {
+    /// `XᵀX`, if it was gathered.
+    #[cfg(any(feature = "faer", feature = "lapack"))]
+    fn gram(&self) -> Option<&Gram> {
+        None
+    }
+
+    /// 1 / Uⱼⱼ for every feature, where a sweep has already factored the Gram matrix.
+    #[doc(hidden)]
+    fn factor_diagonal(&self) -> Option<&[f64]> {
         None
     }
 }

@@ -1,0 +1,94 @@
+//! The operations by faer.
+//!
+//! A row-major panel is faer's column-major matrix, transposed; its fast paths are those of
+//! column-major matrices, so triangular work is done on the transposes.
+
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor::{LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch};
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::matmul::matmul;
+use faer::linalg::triangular_inverse::invert_lower_triangular;
+use faer::traits::{ComplexField, RealField};
+use faer::{Accum, Auto, MatMut, MatRef, Par, Spec};
+
+use super::{Panel, PanelMut};
+
+/// All threads of the pool that is current, or one.
+fn threads() -> Par {
+    #[cfg(feature = "rayon")]
+    return Par::rayon(0);
+    #[cfg(not(feature = "rayon"))]
+    return Par::Seq;
+}
+
+/// The transpose of a panel.
+fn transposed<T>(panel: Panel<'_, T>) -> MatRef<'_, T> {
+    MatRef::from_column_major_slice_with_stride(
+        panel.data(),
+        panel.columns(),
+        panel.rows(),
+        panel.stride(),
+    )
+}
+
+/// The transpose of a panel.
+fn transposed_mut<T>(panel: PanelMut<'_, T>) -> MatMut<'_, T> {
+    let (rows, columns, stride) = (panel.rows(), panel.columns(), panel.stride());
+    MatMut::from_column_major_slice_with_stride_mut(panel.into_data(), columns, rows, stride)
+}
+
+pub(super) fn product<T: ComplexField>(out: PanelMut<'_, T>, a: Panel<'_, T>, b: Panel<'_, T>) {
+    let (out, a, b) = (transposed_mut(out), transposed(a), transposed(b));
+    matmul(out, Accum::Add, b, a, T::one_impl(), threads());
+}
+
+pub(super) fn product_reversed<T: ComplexField>(
+    out: PanelMut<'_, T>,
+    a: Panel<'_, T>,
+    reversed: Panel<'_, T>,
+) {
+    let (out, a) = (transposed_mut(out), transposed(a));
+    let factor = transposed(reversed).transpose().reverse_rows_and_cols();
+    matmul(out, Accum::Add, factor, a, T::one_impl(), threads());
+}
+
+pub(super) fn product_of_transposed<T: ComplexField>(
+    out: PanelMut<'_, T>,
+    a: Panel<'_, T>,
+    b: Panel<'_, T>,
+) {
+    let (out, a, b) = (transposed_mut(out), transposed(a), transposed(b));
+    matmul(out, Accum::Add, b, a.transpose(), T::one_impl(), threads());
+}
+
+pub(super) fn symmetric_product<T: ComplexField>(out: PanelMut<'_, T>, a: Panel<'_, T>) {
+    // The upper triangle of a row-major matrix is the lower one of its transpose.
+    let (out, a) = (transposed_mut(out), transposed(a));
+    triangular::matmul(
+        out,
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        a,
+        BlockStructure::Rectangular,
+        a.transpose(),
+        BlockStructure::Rectangular,
+        T::one_impl(),
+        threads(),
+    );
+}
+
+pub(super) fn cholesky<T: RealField>(a: PanelMut<'_, T>) -> Result<(), usize> {
+    let a = transposed_mut(a);
+    let params: Spec<LltParams, T> = Spec::default();
+    let scratch = cholesky_in_place_scratch::<T>(a.nrows(), threads(), params);
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    match cholesky_in_place(a, Default::default(), threads(), stack, params) {
+        Ok(_) => Ok(()),
+        Err(LltError::NonPositivePivot { index }) => Err(index),
+    }
+}
+
+pub(super) fn invert_upper<T: ComplexField>(out: PanelMut<'_, T>, a: Panel<'_, T>) {
+    invert_lower_triangular(transposed_mut(out), transposed(a), threads());
+}

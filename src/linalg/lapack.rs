@@ -1,0 +1,64 @@
+//! The operations by LAPACK, through ndarray-linalg; products by ndarray, which calls BLAS where
+//! a provider is linked.
+
+use lax::error::Error as LaxError;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, s};
+use ndarray_linalg::error::LinalgError;
+use ndarray_linalg::{CholeskyInplace, Diag, Lapack, SolveTriangular, UPLO};
+
+use super::{Panel, PanelMut};
+
+/// The panel as an ndarray.
+fn view<T>(panel: Panel<'_, T>) -> ArrayView2<'_, T> {
+    let shape = (panel.rows(), panel.columns()).strides((panel.stride(), 1));
+    ArrayView2::from_shape(shape, panel.data()).expect("a panel lies within its data")
+}
+
+/// The panel as an ndarray.
+fn view_mut<T>(panel: PanelMut<'_, T>) -> ArrayViewMut2<'_, T> {
+    let shape = (panel.rows(), panel.columns()).strides((panel.stride(), 1));
+    ArrayViewMut2::from_shape(shape, panel.into_data()).expect("a panel lies within its data")
+}
+
+pub(super) fn product<T: LinalgScalar>(out: PanelMut<'_, T>, a: Panel<'_, T>, b: Panel<'_, T>) {
+    general_mat_mul(T::one(), &view(a), &view(b), T::one(), &mut view_mut(out));
+}
+
+pub(super) fn product_reversed<T: LinalgScalar>(
+    out: PanelMut<'_, T>,
+    a: Panel<'_, T>,
+    reversed: Panel<'_, T>,
+) {
+    // BLAS takes no negative strides, so the panel is turned round in a copy.
+    let factor = view(reversed).slice_move(s![..;-1, ..;-1]).to_owned();
+    general_mat_mul(T::one(), &view(a), &factor.t(), T::one(), &mut view_mut(out));
+}
+
+pub(super) fn product_of_transposed<T: LinalgScalar>(
+    out: PanelMut<'_, T>,
+    a: Panel<'_, T>,
+    b: Panel<'_, T>,
+) {
+    general_mat_mul(T::one(), &view(a).t(), &view(b), T::one(), &mut view_mut(out));
+}
+
+pub(super) fn cholesky<T: Lapack + LinalgScalar>(a: PanelMut<'_, T>) -> Result<(), usize> {
+    match view_mut(a).cholesky_inplace(UPLO::Upper) {
+        Ok(_) => Ok(()),
+        Err(LinalgError::Lapack(LaxError::LapackComputationalFailure { return_code })) => {
+            Err(usize::try_from(return_code).unwrap_or(1).saturating_sub(1))
+        }
+        // The matrix is square and contiguous, so nothing else is refused.
+        Err(_) => Err(0),
+    }
+}
+
+pub(super) fn invert_upper<T: Lapack + LinalgScalar>(out: PanelMut<'_, T>, a: Panel<'_, T>) {
+    let a = view(a);
+    let identity = ndarray::Array2::eye(a.nrows());
+    let inverse = a
+        .solve_triangular(UPLO::Upper, Diag::NonUnit, &identity)
+        .expect("a triangular matrix without zeros on its diagonal is regular");
+    view_mut(out).assign(&inverse);
+}

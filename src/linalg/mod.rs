@@ -1,0 +1,156 @@
+//! The linear algebra of second-order pruning: a handful of operations, by whichever backend the
+//! caller chooses. The files in this folder are the only ones that name a linear algebra crate.
+
+mod factor;
+#[cfg(feature = "faer")]
+mod faer;
+#[cfg(feature = "lapack")]
+mod lapack;
+mod panel;
+
+pub(crate) use factor::{Factor, factorize};
+pub use panel::{Panel, PanelMut};
+
+/// What computes matrix products and factorisations.
+///
+/// The backend is chosen by the value passed, never by which features happen to be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// The faer crate: pure Rust. The default where it is built in.
+    #[cfg(feature = "faer")]
+    Faer,
+    /// LAPACK through ndarray-linalg, and BLAS for products where a provider is linked.
+    #[cfg(feature = "lapack")]
+    Lapack,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        #[cfg(feature = "faer")]
+        return Self::Faer;
+        #[cfg(not(feature = "faer"))]
+        return Self::Lapack;
+    }
+}
+
+/// The operations, on the two types computed in. Sealed with [`Real`](crate::Real).
+///
+/// Matrices are row-major panels. Shapes have to fit; callers in this crate see to that.
+pub trait Scalar: Sized {
+    /// `out += a · b`
+    fn product(
+        backend: Backend,
+        out: PanelMut<'_, Self>,
+        a: Panel<'_, Self>,
+        b: Panel<'_, Self>,
+    );
+
+    /// `out += a · R`, where `reversed` is the panel of J R J that holds the same entries:
+    /// R[k, i] is its entry (columns − 1 − i, rows − 1 − k) of the transposed, reversed panel.
+    fn product_reversed(
+        backend: Backend,
+        out: PanelMut<'_, Self>,
+        a: Panel<'_, Self>,
+        reversed: Panel<'_, Self>,
+    );
+
+    /// `out += aᵀ · b`
+    fn product_of_transposed(
+        backend: Backend,
+        out: PanelMut<'_, Self>,
+        a: Panel<'_, Self>,
+        b: Panel<'_, Self>,
+    );
+
+    /// The upper triangle of `out += aᵀ · a`; what is below the diagonal may be anything.
+    fn symmetric_product(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>);
+
+    /// Replaces the upper triangle of the symmetric matrix A by the C with A = Cᵀ · C.
+    ///
+    /// # Errors
+    ///
+    /// The index of the first pivot that is not positive.
+    fn cholesky(backend: Backend, a: PanelMut<'_, Self>) -> Result<(), usize>;
+
+    /// `out` = the inverse of the upper triangular matrix `a`, which is regular.
+    fn invert_upper(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>);
+}
+
+macro_rules! scalar {
+    ($real:ty) => {
+        impl Scalar for $real {
+            fn product(
+                backend: Backend,
+                out: PanelMut<'_, Self>,
+                a: Panel<'_, Self>,
+                b: Panel<'_, Self>,
+            ) {
+                match backend {
+                    #[cfg(feature = "faer")]
+                    Backend::Faer => faer::product(out, a, b),
+                    #[cfg(feature = "lapack")]
+                    Backend::Lapack => lapack::product(out, a, b),
+                }
+            }
+
+            fn product_reversed(
+                backend: Backend,
+                out: PanelMut<'_, Self>,
+                a: Panel<'_, Self>,
+                reversed: Panel<'_, Self>,
+            ) {
+                match backend {
+                    #[cfg(feature = "faer")]
+                    Backend::Faer => faer::product_reversed(out, a, reversed),
+                    #[cfg(feature = "lapack")]
+                    Backend::Lapack => lapack::product_reversed(out, a, reversed),
+                }
+            }
+
+            fn product_of_transposed(
+                backend: Backend,
+                out: PanelMut<'_, Self>,
+                a: Panel<'_, Self>,
+                b: Panel<'_, Self>,
+            ) {
+                match backend {
+                    #[cfg(feature = "faer")]
+                    Backend::Faer => faer::product_of_transposed(out, a, b),
+                    #[cfg(feature = "lapack")]
+                    Backend::Lapack => lapack::product_of_transposed(out, a, b),
+                }
+            }
+
+            fn symmetric_product(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>) {
+                match backend {
+                    #[cfg(feature = "faer")]
+                    Backend::Faer => faer::symmetric_product(out, a),
+                    #[cfg(feature = "lapack")]
+                    Backend::Lapack => lapack::product_of_transposed(out, a, a),
+                }
+            }
+
+            fn cholesky(backend: Backend, a: PanelMut<'_, Self>) -> Result<(), usize> {
+                match backend {
+                    #[cfg(feature = "faer")]
+                    Backend::Faer => faer::cholesky(a),
+                    #[cfg(feature = "lapack")]
+                    Backend::Lapack => lapack::cholesky(a),
+                }
+            }
+
+            fn invert_upper(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>) {
+                match backend {
+                    #[cfg(feature = "faer")]
+                    Backend::Faer => faer::invert_upper(out, a),
+                    #[cfg(feature = "lapack")]
+                    Backend::Lapack => lapack::invert_upper(out, a),
+                }
+            }
+        }
+    };
+}
+
+scalar!(f32);
+scalar!(f64);

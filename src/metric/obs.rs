@@ -1,0 +1,121 @@
+//! The saliency of SparseGPT.
+
+use super::{ImportanceMetric, Scorer};
+use crate::element::Real;
+use crate::error::{Error, Result};
+use crate::linalg::{Backend, factorize};
+use crate::matrix::Rows;
+use crate::stats::ActivationStats;
+
+/// What the layer's output loses when the weight is pruned and all later ones make up for it as
+/// well as they can: SparseGPT's saliency.
+///
+/// # Formula
+///
+/// ```text
+/// score = Wᵢⱼ² / Uⱼⱼ²       (G + λI)⁻¹ = Uᵀ U, U upper triangular, G = XᵀX
+/// ```
+///
+/// `Uⱼⱼ²` is the first diagonal entry of the inverse of G without the inputs before j. It is not
+/// the diagonal of G⁻¹.
+///
+/// SparseGPT is this metric with the [`ObsSweep`](crate::ObsSweep), which scores weights as it
+/// has updated them so far: [`sparsegpt_layer`](crate::sparsegpt_layer). Without an update it
+/// ranks the weights as they are.
+///
+/// # Errors
+///
+/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::NotPositiveDefinite`] if it
+/// cannot be factored.
+///
+/// # Complexity
+///
+/// n³/3 multiplications and additions and n² numbers of memory for n inputs, then two
+/// multiplications a weight. Within a sweep, which has factored the matrix, only the latter.
+///
+/// # Reference
+///
+/// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
+/// arXiv 2301.00774, equation 5; Hassibi, Stork, Wolff, "Optimal Brain Surgeon and general
+/// network pruning", 1993.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Obs {
+    damping: f64,
+    backend: Backend,
+}
+
+/// The damping that the published code uses.
+pub(crate) const DAMPING: f64 = 0.01;
+
+impl Default for Obs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Obs {
+    /// The metric with the published damping of 0.01 and the default [`Backend`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            damping: DAMPING,
+            backend: Backend::default(),
+        }
+    }
+
+    /// λ as a multiple of the mean of the diagonal of G. A sweep uses its own.
+    #[must_use]
+    pub fn damping(mut self, damping: f64) -> Self {
+        self.damping = damping;
+        self
+    }
+
+    /// What factors the matrix. A sweep uses its own.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+}
+
+impl<T: Real> ImportanceMetric<T> for Obs {
+    fn name(&self) -> &'static str {
+        "obs"
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        weights: &dyn Rows<T>,
+        stats: &'a dyn ActivationStats,
+    ) -> Result<Box<dyn Scorer<T> + 'a>> {
+        let name = ImportanceMetric::<T>::name(self);
+        let (_, columns) = weights.dim();
+        let diagonal = match stats.factor_diagonal() {
+            Some(diagonal) => diagonal.to_vec(),
+            None => {
+                crate::stats::required(stats, name, weights.dim())?;
+                let gram = stats.gram().ok_or_else(|| Error::NoGram {
+                    what: name.to_owned(),
+                })?;
+                factorize::<T>(self.backend, &gram.upper()?, columns, self.damping)?.diagonal()
+            }
+        };
+        let diagonal = diagonal.into_iter().map(T::from_f64).collect();
+        Ok(Box::new(ObsScorer { diagonal }))
+    }
+}
+
+struct ObsScorer<T> {
+    /// 1 / Uⱼⱼ
+    diagonal: Vec<T>,
+}
+
+impl<T: Real> Scorer<T> for ObsScorer<T> {
+    fn score(&self, _: usize, start: usize, weights: &[T], scores: &mut [T]) {
+        let factors = &self.diagonal[start..];
+        for ((score, &weight), &factor) in scores.iter_mut().zip(weights).zip(factors) {
+            let root = weight * factor;
+            *score = root * root;
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What happens to the weights that stay?
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod obs_sweep;
+
+use std::fmt::Debug;
+
+use ndarray::Array2;
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub use obs_sweep::ObsSweep;
+
+use crate::element::Real;
+use crate::error::Result;
+use crate::mask::Mask;
+use crate::matrix::Rows;
+use crate::metric::ImportanceMetric;
+use crate::pattern::SparsityPattern;
+use crate::stats::ActivationStats;
+
+/// What happens to the weights that stay.
+///
+/// An update decides which weights go, by asking metric and pattern, and may change the others
+/// to make up for them.
+pub trait WeightUpdate<T: Real = f32>: Debug + Send + Sync {
+    /// Decides a layer and computes its new weights. `None`: the weights that stay do not change,
+    /// and the pattern decides on its own.
+    ///
+    /// # Errors
+    ///
+    /// Whatever metric and pattern find wrong, and what keeps the update from being computed.
+    fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>>;
+}
+
+/// A layer to update.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct UpdateTask<'a, T: Real> {
+    /// The dense weights, outputs x inputs.
+    pub weights: &'a dyn Rows<T>,
+    /// What calibration saw.
+    pub stats: &'a dyn ActivationStats,
+    /// How much weights matter.
+    pub metric: &'a dyn ImportanceMetric<T>,
+    /// Which may go together.
+    pub pattern: &'a dyn SparsityPattern<T>,
+    /// Weights that must not be pruned.
+    pub protected: Option<&'a Mask>,
+    /// Rounds a value to the type the weights are stored in.
+    pub stored: fn(T) -> T,
+}
+
+/// The result of an update.
+#[derive(Debug, Clone)]
+pub struct Updated<T> {
+    /// What to subtract from the dense weights, outputs x inputs. A pruned weight is subtracted
+    /// from itself.
+    pub removed: Array2<T>,
+    /// The weights that the pattern pruned.
+    pub mask: Mask,
+    /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`, if the output of the layer is not zero.
+    pub relative_error: Option<f64>,
+    /// The damping used, as a multiple of the mean of the diagonal of G.
+    pub damping: Option<f64>,
+}
+
+/// Nothing: weights that stay keep their bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeepWeights;
+
+impl<T: Real> WeightUpdate<T> for KeepWeights {
+    fn run(&self, _: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
+        Ok(None)
+    }
+}
