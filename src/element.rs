@@ -14,7 +14,7 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A type that weights and activations may be stored in: `f32`, `f64`, [`f16`] or [`bf16`].
+/// A type that weights and activations may be stored in: `f32`, `f64`, [`struct@f16`] or [`struct@bf16`].
 ///
 /// Half types are widened a row at a time while they are worked on; no widened copy of a whole
 /// matrix is ever made. The trait is sealed.
