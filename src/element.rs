@@ -16,7 +16,7 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A type that weights and activations may be stored in: `f32`, `f64`, [`f16`] or [`bf16`].
+/// A type that weights and activations may be stored in: `f32`, `f64`, [`struct@f16`] or [`struct@bf16`].
 ///
 /// Half types are widened a row at a time while they are worked on; no widened copy of a whole
 /// matrix is ever made. The trait is sealed.
@@ -44,9 +44,7 @@ pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'st
 }
 
 /// A type to compute in: `f32` or `f64`. The trait is sealed.
-pub trait Real:
-    Element<Compute = Self> + num_traits::Float + Display + Default + Scalar
-{
+pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default + Scalar {
     /// The bits, as an integer that orders like the value as long as it is not negative.
     #[doc(hidden)]
     fn key(self) -> u64;

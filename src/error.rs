@@ -260,6 +260,14 @@ pub enum Error {
         /// Input, counted from zero.
         column: usize,
     },
+    /// What a metric or pattern outside this crate finds wrong.
+    #[error("{origin}: {reason}")]
+    Custom {
+        /// The metric or pattern.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Stored data that does not fit together.
     #[error("damaged {what}: {reason}")]
     Damaged {

@@ -1,3 +1,7 @@
+//! [design.md]: crate::docs::design
+//! [methods.md]: crate::docs::methods
+//! [interop.md]: crate::docs::interop
+//! [pytorch.md]: crate::docs::pytorch
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
@@ -25,13 +29,27 @@ pub use error::{Error, Result};
 pub use mask::{CsrIndices, Mask, MaskRow};
 pub use matrix::Rows;
 pub use metric::{ImportanceMetric, Magnitude, Scorer, Wanda};
-pub use pattern::{Pattern, RowRule, SparsityPattern, validate};
+pub use pattern::{Pattern, RowRule, SparsityPattern, project_rows, validate};
 pub use prune::{Pruner, prune_layer};
-pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 pub use report::{ErrorBasis, LayerReport, RelativeError};
 pub use stats::{ActivationStats, ColumnNorms, NoStats};
+pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
-pub use {
-    linalg::Backend, metric::Obs, prune::sparsegpt_layer, stats::Gram, update::ObsSweep,
-};
+pub use {linalg::Backend, metric::Obs, prune::sparsegpt_layer, stats::Gram, update::ObsSweep};
+/// The long documents of the repository. Their code is tested with that of the crate.
+#[cfg(any(doc, doctest))]
+pub mod docs {
+    /// [methods.md]: crate::docs::methods
+    /// [interop.md]: crate::docs::interop
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("../docs/methods.md")]
+    pub mod methods {}
+    #[doc = include_str!("../docs/interop.md")]
+    pub mod interop {}
+    /// [methods.md]: crate::docs::methods
+    /// [interop.md]: crate::docs::interop
+    #[doc = include_str!("../docs/pytorch.md")]
+    pub mod pytorch {}
+}

@@ -74,7 +74,10 @@ pub(crate) fn factorize<T: Real>(
     let mut reversed = Vec::new();
     reversed
         .try_reserve_exact(n * n)
-        .map_err(|_| Error::TooLarge { rows: n, columns: n })?;
+        .map_err(|_| Error::TooLarge {
+            rows: n,
+            columns: n,
+        })?;
     reversed.resize(n * n, T::zero());
     let mut pivot = 0;
     for raise in 0..=RAISES {
@@ -83,6 +86,10 @@ pub(crate) fn factorize<T: Real>(
         reverse_damped(gram, n, shift, &mut reversed);
         match T::cholesky(backend, PanelMut::new(&mut reversed, n)) {
             Ok(()) => {
+                // A backend may leave anything below the diagonal.
+                for (i, row) in reversed.chunks_exact_mut(n).enumerate() {
+                    row[..i].fill(T::zero());
+                }
                 return Ok(Factor {
                     backend,
                     n,

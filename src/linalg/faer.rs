@@ -4,12 +4,14 @@
 //! column-major matrices, so triangular work is done on the transposes.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor::{LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch};
-use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::cholesky::llt::factor::{
+    LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch,
+};
 use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::traits::{ComplexField, RealField};
-use faer::{Accum, Auto, MatMut, MatRef, Par, Spec};
+use faer::{Accum, MatMut, MatRef, Par, Spec};
 
 use super::{Panel, PanelMut};
 

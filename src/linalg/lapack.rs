@@ -32,7 +32,13 @@ pub(super) fn product_reversed<T: LinalgScalar>(
 ) {
     // BLAS takes no negative strides, so the panel is turned round in a copy.
     let factor = view(reversed).slice_move(s![..;-1, ..;-1]).to_owned();
-    general_mat_mul(T::one(), &view(a), &factor.t(), T::one(), &mut view_mut(out));
+    general_mat_mul(
+        T::one(),
+        &view(a),
+        &factor.t(),
+        T::one(),
+        &mut view_mut(out),
+    );
 }
 
 pub(super) fn product_of_transposed<T: LinalgScalar>(
@@ -40,7 +46,13 @@ pub(super) fn product_of_transposed<T: LinalgScalar>(
     a: Panel<'_, T>,
     b: Panel<'_, T>,
 ) {
-    general_mat_mul(T::one(), &view(a).t(), &view(b), T::one(), &mut view_mut(out));
+    general_mat_mul(
+        T::one(),
+        &view(a).t(),
+        &view(b),
+        T::one(),
+        &mut view_mut(out),
+    );
 }
 
 pub(super) fn cholesky<T: Lapack + LinalgScalar>(a: PanelMut<'_, T>) -> Result<(), usize> {

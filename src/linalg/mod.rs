@@ -9,7 +9,7 @@ mod lapack;
 mod panel;
 
 pub(crate) use factor::{Factor, factorize};
-pub use panel::{Panel, PanelMut};
+pub(crate) use panel::{Panel, PanelMut};
 
 /// What computes matrix products and factorisations.
 ///
@@ -37,14 +37,13 @@ impl Default for Backend {
 /// The operations, on the two types computed in. Sealed with [`Real`](crate::Real).
 ///
 /// Matrices are row-major panels. Shapes have to fit; callers in this crate see to that.
+#[allow(
+    private_interfaces,
+    reason = "the trait is sealed and its module private"
+)]
 pub trait Scalar: Sized {
     /// `out += a · b`
-    fn product(
-        backend: Backend,
-        out: PanelMut<'_, Self>,
-        a: Panel<'_, Self>,
-        b: Panel<'_, Self>,
-    );
+    fn product(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>, b: Panel<'_, Self>);
 
     /// `out += a · R`, where `reversed` is the panel of J R J that holds the same entries:
     /// R[k, i] is its entry (columns − 1 − i, rows − 1 − k) of the transposed, reversed panel.

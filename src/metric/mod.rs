@@ -50,7 +50,7 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
     /// Fills `scores` with the scores of `weights`, which stand in `row` from column `start` on.
     ///
     /// The weights are those at the time of the call: an update may have changed them since
-    /// `prepare`. Both runs have the same length. A score must be finite and not negative, and
+    /// `prepare`. Both runs have the same length and end within the layer's columns. A score must be finite and not negative, and
     /// depend on nothing but the arguments. Whatever the score of a weight that is already zero,
     /// it counts as 0.
     fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]);

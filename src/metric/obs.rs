@@ -93,7 +93,7 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         let diagonal = match stats.factor_diagonal() {
             Some(diagonal) => diagonal.to_vec(),
             None => {
-                crate::stats::required(stats, name, weights.dim())?;
+                crate::stats::required_sums(stats, name, weights.dim())?;
                 let gram = stats.gram().ok_or_else(|| Error::NoGram {
                     what: name.to_owned(),
                 })?;

@@ -64,7 +64,7 @@ impl<T: Real> ImportanceMetric<T> for Wanda {
         stats: &'a dyn ActivationStats,
     ) -> Result<Box<dyn Scorer<T> + 'a>> {
         let name = ImportanceMetric::<T>::name(self);
-        let sums = stats::required(stats, name, weights.dim())?;
+        let sums = stats::required_sums(stats, name, weights.dim())?;
         let norms: Vec<T> = sums.iter().map(|sum| T::from_f64(sum.sqrt())).collect();
         match norms.iter().position(|norm| !norm.is_finite()) {
             Some(feature) => Err(Error::InvalidStatistic {

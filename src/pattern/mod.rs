@@ -93,6 +93,9 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
 /// How a pattern decides a row that it can decide alone.
 pub trait RowRule<T: Real = f32>: Send + Sync {
     /// Marks the weights of a row to prune. `marks` has a column for each score and is empty.
+    ///
+    /// The scores of protected weights are infinite. A rule that marks one all the same makes
+    /// pruning fail with [`Error::TooManyProtected`].
     fn select(&self, scores: &[T], marks: &mut MaskRow<'_>);
 
     /// How far one decision reaches: to the end of a run of this many columns, counted from
@@ -468,8 +471,11 @@ impl FromStr for Pattern {
                 .map_err(|_| wrong(format!("`{part}` is not a sparsity")))
         };
         let size = |part: &str| {
-            part.parse::<usize>()
-                .map_err(|_| wrong(format!("`{part}` is not a whole number")))
+            part.parse::<usize>().map_err(|_| {
+                wrong(format!(
+                    "`{part}` is neither a whole number nor the name of a pattern"
+                ))
+            })
         };
         let parts: Vec<&str> = text.split(':').map(str::trim).collect();
         let pattern = match parts[..] {

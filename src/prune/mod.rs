@@ -26,7 +26,8 @@ use scores::LayerScores;
 /// # Semantics
 ///
 /// A weight that is already zero counts as one of score 0, so it is among the first to be pruned
-/// and counts towards what the pattern asks for; pruning twice is the same as pruning once.
+/// and counts towards what the pattern asks for; pruning twice is the same as pruning once (but
+/// for [`Pattern::Cumulative`](crate::Pattern::Cumulative), which looks for a new α).
 /// Pruned weights become `+0.0`; all others keep their bits.
 ///
 /// # Complexity

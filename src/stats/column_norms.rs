@@ -24,7 +24,7 @@ use crate::{kernels, parallel};
 /// Squares are formed and summed in `f64`, in the order of the tokens. They neither overflow nor
 /// get lost beside outlier features, and the result has the same bits however the tokens are cut
 /// into batches and however many threads work on it. [`merge`](Self::merge) adds two sums and so
-/// may differ from a single pass in the last bits: by at most a relative 2⁻⁵³ a token.
+/// may differ from a single pass in the last bits: by at most a relative 2⁻⁵² a token.
 ///
 /// # Complexity
 ///
@@ -53,6 +53,13 @@ use crate::{kernels, parallel};
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(try_from = "StoredColumnNorms")
+)]
+#[cfg_attr(
+    feature = "serde",
+    allow(
+        clippy::unsafe_derive_deserialize,
+        reason = "the unsafe code is ndarray's, in a macro that slices; what is read is checked"
+    )
 )]
 pub struct ColumnNorms {
     features: usize,

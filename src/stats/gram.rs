@@ -166,7 +166,10 @@ impl Gram {
                 full[k * n + j] = full[j * n + k];
             }
         }
-        Array2::from_shape_vec((n, n), full).map_err(|_| Error::TooLarge { rows: n, columns: n })
+        Array2::from_shape_vec((n, n), full).map_err(|_| Error::TooLarge {
+            rows: n,
+            columns: n,
+        })
     }
 
     /// The diagonal and what is above it, row-major, with anything below.
@@ -285,7 +288,10 @@ fn fold<T: Real>(backend: Backend, sum: &mut [f64], tokens: &[T], n: usize) {
             || (),
             |(), (i, sums): (usize, &mut [f64])| {
                 let (head, tail) = sums.split_at_mut(rows.end);
-                add(&mut head[rows.start + i..], &square[i * len + i..(i + 1) * len]);
+                add(
+                    &mut head[rows.start + i..],
+                    &square[i * len + i..(i + 1) * len],
+                );
                 add(tail, &rest[i * width..(i + 1) * width]);
             },
         );
@@ -300,7 +306,10 @@ fn add<T: Real>(sums: &mut [f64], terms: &[T]) {
 
 /// n x n zeros, if there is memory for them.
 fn zeros(n: usize) -> Result<Vec<f64>> {
-    let too_large = || Error::TooLarge { rows: n, columns: n };
+    let too_large = || Error::TooLarge {
+        rows: n,
+        columns: n,
+    };
     let mut zeros = Vec::new();
     n.checked_mul(n)
         .and_then(|len| zeros.try_reserve_exact(len).ok())
@@ -336,7 +345,11 @@ impl TryFrom<StoredGram> for Gram {
             reason,
         };
         let n = norms.features();
-        let expected = if norms.tokens() == 0 { Some(0) } else { n.checked_mul(n) };
+        let expected = if norms.tokens() == 0 {
+            Some(0)
+        } else {
+            n.checked_mul(n)
+        };
         if expected != Some(folded.len()) {
             return Err(damaged(format!("{} sums for {n} x {n}", folded.len())));
         }

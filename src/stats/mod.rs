@@ -61,16 +61,17 @@ impl ActivationStats for NoStats {
     }
 }
 
-/// The sums of squares for a metric that cannot do without.
+/// The sums of squares, for a metric that cannot do without, of a layer whose rows and columns
+/// are `dim`.
 ///
 /// # Errors
 ///
 /// [`Error::NoCalibration`] if no input other than zero was seen, [`Error::StatsShape`] if the
 /// statistics are not those of a layer with `columns` inputs.
-pub(crate) fn required<'a>(
+pub fn required_sums<'a>(
     stats: &'a dyn ActivationStats,
     metric: &str,
-    (rows, columns): (usize, usize),
+    dim: (usize, usize),
 ) -> Result<&'a [f64]> {
     let sums = stats.sums_of_squares();
     if sums.iter().all(|&sum| sum == 0.0) {
@@ -79,6 +80,7 @@ pub(crate) fn required<'a>(
             tokens: stats.tokens(),
         });
     }
+    let (rows, columns) = dim;
     if sums.len() == columns {
         Ok(sums)
     } else {

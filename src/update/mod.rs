@@ -50,6 +50,18 @@ pub struct UpdateTask<'a, T: Real> {
     pub stored: fn(T) -> T,
 }
 
+impl<T: Real> std::fmt::Debug for UpdateTask<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpdateTask")
+            .field("dim", &self.weights.dim())
+            .field("stats", &self.stats)
+            .field("metric", &self.metric)
+            .field("pattern", &self.pattern)
+            .field("protected", &self.protected)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The result of an update.
 #[derive(Debug, Clone)]
 pub struct Updated<T> {

@@ -51,8 +51,8 @@ use crate::{kernels, parallel};
 /// does), N:M within each group when the sweep reaches it. Counts are exact over the whole
 /// layer. A [`Mask`] as pattern prunes just what it marks.
 ///
-/// Weights that are zero before the sweep stay zero, and so do the weights of dead inputs. That
-/// and every protected weight is taken into account by what is made up for, within a block and
+/// Weights that are zero before the sweep stay zero ([`keep_zeros`](ObsSweep::keep_zeros)), and
+/// the weights of dead inputs become zero. That and every protected weight is taken into account by what is made up for, within a block and
 /// across blocks alike.
 ///
 /// # Errors
@@ -76,6 +76,7 @@ use crate::{kernels, parallel};
 pub struct ObsSweep {
     block_size: usize,
     damping: f64,
+    keep_zeros: bool,
     backend: Backend,
 }
 
@@ -92,6 +93,7 @@ impl ObsSweep {
         Self {
             block_size: 128,
             damping: DAMPING,
+            keep_zeros: true,
             backend: Backend::default(),
         }
     }
@@ -110,6 +112,17 @@ impl ObsSweep {
     #[must_use]
     pub fn damping(mut self, damping: f64) -> Self {
         self.damping = damping;
+        self
+    }
+
+    /// Whether weights that are zero before the sweep stay zero, as they do unless `false` is
+    /// given.
+    ///
+    /// The published code lets them take part like all others, so that they may come back to
+    /// life.
+    #[must_use]
+    pub fn keep_zeros(mut self, keep: bool) -> Self {
+        self.keep_zeros = keep;
         self
     }
 
@@ -132,7 +145,7 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
                 damping: self.damping,
             });
         }
-        crate::stats::required(task.stats, "obs sweep", (rows, columns))?;
+        crate::stats::required_sums(task.stats, "obs sweep", (rows, columns))?;
         let gram = task.stats.gram().ok_or_else(|| Error::NoGram {
             what: "obs sweep".to_owned(),
         })?;
@@ -145,9 +158,13 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
         let scorer = task.metric.prepare(task.weights, &factored)?;
         let sweep = Sweep {
             task,
+            keep_zeros: self.keep_zeros,
             factor: &factor,
             scorer: &*scorer,
-            rule: task.pattern.row_rule().filter(|rule| rule.group().is_some()),
+            rule: task
+                .pattern
+                .row_rule()
+                .filter(|rule| rule.group().is_some()),
             energies,
         };
         let group = task.pattern.block_columns();
@@ -191,6 +208,7 @@ const WIDE: usize = 512;
 /// What stays the same from block to block.
 struct Sweep<'a, T: Real> {
     task: &'a UpdateTask<'a, T>,
+    keep_zeros: bool,
     factor: &'a Factor<T>,
     scorer: &'a dyn Scorer<T>,
     /// Set if the pattern decides within groups of columns.
@@ -477,7 +495,8 @@ impl<T: Real> Sweep<'_, T> {
 
     /// Whether the weight is zero from the start and must stay so.
     fn is_pinned(&self, row: usize, column: usize, dense: T) -> bool {
-        dense.is_zero() || (self.energies[column] == 0.0 && !self.is_protected(row, column))
+        (self.keep_zeros && dense.is_zero())
+            || (self.energies[column] == 0.0 && !self.is_protected(row, column))
     }
 }
 
