@@ -33,7 +33,12 @@ fn second_order() -> wanda::Result<()> {
         gram = Gram::new(N);
         gram.update(&tokens).expect("activations are finite");
     });
-    println!("  {:<28} {:>8.3} s {:>6.2} units", format!("Gram, {TOKENS} tokens"), seconds, seconds / unit);
+    println!(
+        "  {:<28} {:>8.3} s {:>6.2} units",
+        format!("Gram, {TOKENS} tokens"),
+        seconds,
+        seconds / unit
+    );
 
     let dense = Array2::from_shape_fn((N, N), |(i, j)| noise(i * N + j + 7));
     for text in ["per-layer:0.5", "0.5", "2:4"] {
@@ -47,7 +52,12 @@ fn second_order() -> wanda::Result<()> {
             times.push(start.elapsed().as_secs_f64());
         }
         let seconds = middle(times);
-        println!("  {:<28} {:>8.3} s {:>6.2} units", format!("SparseGPT {text}"), seconds, seconds / unit);
+        println!(
+            "  {:<28} {:>8.3} s {:>6.2} units",
+            format!("SparseGPT {text}"),
+            seconds,
+            seconds / unit
+        );
     }
     Ok(())
 }

@@ -25,8 +25,13 @@ pub(crate) struct RowCost {
 }
 
 /// The cost of zeroing the marked ones of a row of weights, where `energies[j]` is the sum of
-/// squares Sⱼ of input `j`.
-pub(crate) fn row_cost<T: Real>(weights: &[T], energies: &[f64], marks: &[u64]) -> RowCost {
+/// squares Sⱼ of input `j`. Weights are multiplied by `scale` first.
+pub(crate) fn row_cost<T: Real>(
+    weights: &[T],
+    scale: f64,
+    energies: &[f64],
+    marks: &[u64],
+) -> RowCost {
     let mut lost = [0.0; LANES];
     let mut total = [0.0; LANES];
     let words = weights.chunks(64).zip(energies.chunks(64)).zip(marks);
@@ -35,7 +40,7 @@ pub(crate) fn row_cost<T: Real>(weights: &[T], energies: &[f64], marks: &[u64]) 
         for (i, (weights, energies)) in eights.enumerate() {
             let bits = word >> (i * LANES);
             for (lane, (w, energy)) in weights.iter().zip(energies).enumerate() {
-                let w = w.as_f64();
+                let w = w.as_f64() * scale;
                 let cost = w * w * energy;
                 total[lane] += cost;
                 lost[lane] += if bits >> lane & 1 == 1 { cost } else { 0.0 };

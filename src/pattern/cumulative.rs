@@ -83,11 +83,18 @@ fn cut_rows<T: Real>(sorted: &Array2<T>, alpha: f64) -> Vec<RowCut<T>> {
         || (),
         |(), row| {
             let finite = || row.iter().copied().take_while(|score| score.is_finite());
-            let share = alpha * finite().map(Real::as_f64).sum::<f64>();
+            let total = |scale: f64| finite().map(|score| scale * score.as_f64()).sum::<f64>();
+            // Only scores of `f64` weights can add up to infinity; a power of two scales exactly.
+            let scale = if total(1.0).is_finite() {
+                1.0
+            } else {
+                2_f64.powi(-64)
+            };
+            let share = alpha * total(scale);
             let mut sum = 0.0;
             let threshold = finite()
                 .take_while(|score| {
-                    sum += score.as_f64();
+                    sum += scale * score.as_f64();
                     sum <= share
                 })
                 .last();

@@ -43,6 +43,9 @@ pub(super) fn per_layer<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<
 /// Columns are read in strips of one mask word, which are turned so that a column is a run.
 pub(super) fn per_input<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<Mask> {
     let (rows, columns) = scores.dim();
+    if rows == 0 {
+        return Mask::none(rows, columns);
+    }
     let count = quota(rows, sparsity);
     let strips = parallel::map(
         parallel::runs(columns, 64),
@@ -89,6 +92,8 @@ pub(super) fn mark_lowest_of_layer<T: Real>(scores: &dyn Rows<T>, count: usize) 
     let (rows, columns) = scores.dim();
     let mut mask = Mask::none(rows, columns)?;
     if count == 0 {
+        // Read all the same, so that an invalid score is found.
+        tally(scores, 0, |_, _| None)?;
         return Ok(mask);
     }
     let (threshold, ties) = cut(scores, count)?;

@@ -28,7 +28,8 @@ use scores::LayerScores;
 /// A weight that is already zero counts as one of score 0, so it is among the first to be pruned
 /// and counts towards what the pattern asks for; pruning twice is the same as pruning once (but
 /// for [`Pattern::Cumulative`](crate::Pattern::Cumulative), which looks for a new α).
-/// Pruned weights become `+0.0`; all others keep their bits.
+/// Pruned weights become `+0.0`; all others keep their bits. A matrix without weights is pruned to
+/// nothing, whatever the statistics.
 ///
 /// # Complexity
 ///
@@ -144,6 +145,7 @@ impl<M, P, U> Pruner<M, P, U> {
         let (rows, columns) = w.dim();
         let energies = stats.sums_of_squares();
         let dead_inputs = energies.iter().filter(|&&energy| energy == 0.0).count();
+        let gauge = Gauge::new(energies, largest.as_f64());
         let outcomes = if w.is_empty() {
             Vec::new()
         } else if let Some(updated) = self.run_update(w, stats)? {
@@ -167,11 +169,11 @@ impl<M, P, U> Pruner<M, P, U> {
             match rule {
                 // Nothing can go wrong any more, so each row is finished while it is at hand.
                 Some(rule) if self.protected.is_none() && scorer.promises_valid_scores(largest) => {
-                    prune_rows(w, &*scorer, &*rule, energies)
+                    prune_rows(w, &*scorer, &*rule, &gauge)
                 }
                 _ => {
                     let mask = self.decide(w, &*scorer, largest)?;
-                    apply(&mask, w, energies)
+                    apply(&mask, w, &gauge)
                 }
             }
         };
@@ -390,6 +392,32 @@ fn count_zeros<A: Element>(weights: &ArrayViewMut1<'_, A>) -> usize {
     weights.iter().filter(|&&w| w == A::ZERO).count()
 }
 
+/// What the relative error is measured with: weights and sums of squares are brought near 1, so
+/// that no square of an `f64` overflows or vanishes. Powers of two scale exactly and cancel.
+struct Gauge {
+    energies: Vec<f64>,
+    weight_scale: f64,
+}
+
+impl Gauge {
+    fn new(energies: &[f64], largest_weight: f64) -> Self {
+        let scale = inverse_power_of_two(energies.iter().copied().fold(0.0, f64::max));
+        Self {
+            energies: energies.iter().map(|energy| energy * scale).collect(),
+            weight_scale: inverse_power_of_two(largest_weight),
+        }
+    }
+}
+
+/// The power of two that brings `x` near 1; 1 for 0.
+fn inverse_power_of_two(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let exponent = x.log2().floor().clamp(-1022.0, 1022.0);
+    (-exponent).exp2()
+}
+
 /// What became of one row.
 struct RowOutcome {
     pruned: usize,
@@ -402,7 +430,7 @@ fn prune_rows<A: Element>(
     w: &mut ArrayRef2<A>,
     scorer: &dyn Scorer<A::Compute>,
     rule: &dyn RowRule<A::Compute>,
-    energies: &[f64],
+    gauge: &Gauge,
 ) -> Vec<RowOutcome> {
     let columns = w.ncols();
     parallel::map(
@@ -414,19 +442,17 @@ fn prune_rows<A: Element>(
             scorer.score(row, 0, run, &mut scratch.scores);
             let mut marks = MaskRow::new(&mut scratch.marks, columns);
             rule.select(&scratch.scores, &mut marks);
-            finish_row(&mut weights, &scratch.marks, energies, &mut scratch.widened)
+            finish_row(&mut weights, &scratch.marks, gauge, &mut scratch.widened)
         },
     )
 }
 
 /// Prunes the weights that `mask` marks.
-fn apply<A: Element>(mask: &Mask, w: &mut ArrayRef2<A>, energies: &[f64]) -> Vec<RowOutcome> {
+fn apply<A: Element>(mask: &Mask, w: &mut ArrayRef2<A>, gauge: &Gauge) -> Vec<RowOutcome> {
     parallel::map(
         w.axis_iter_mut(Axis(0)).enumerate().collect(),
         Vec::new,
-        |buffer, (row, mut weights)| {
-            finish_row(&mut weights, mask.row_words(row), energies, buffer)
-        },
+        |buffer, (row, mut weights)| finish_row(&mut weights, mask.row_words(row), gauge, buffer),
     )
 }
 
@@ -434,10 +460,11 @@ fn apply<A: Element>(mask: &Mask, w: &mut ArrayRef2<A>, energies: &[f64]) -> Vec
 fn finish_row<A: Element>(
     weights: &mut ArrayViewMut1<'_, A>,
     marks: &[u64],
-    energies: &[f64],
+    gauge: &Gauge,
     buffer: &mut Vec<A::Compute>,
 ) -> RowOutcome {
-    let cost = kernels::row_cost(widened(&weights.view(), buffer), energies, marks);
+    let run = widened(&weights.view(), buffer);
+    let cost = kernels::row_cost(run, gauge.weight_scale, &gauge.energies, marks);
     kernels::zero_marked(weights, marks);
     RowOutcome {
         pruned: marks.iter().map(|word| word.count_ones() as usize).sum(),

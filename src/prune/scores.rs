@@ -52,17 +52,16 @@ fn check<T: Real>(
     scores: &mut [T],
 ) -> Result<()> {
     for (j, (score, weight)) in scores.iter_mut().zip(weights).enumerate() {
-        if !(score.is_finite() && *score >= T::zero()) {
+        // A score of -0.0 becomes 0 too: its bits would make it the highest.
+        if weight.is_zero() || score.is_zero() {
+            *score = T::zero();
+        } else if !(score.is_finite() && *score >= T::zero()) {
             return Err(Error::InvalidScore {
                 metric: metric.to_owned(),
                 row,
                 column: start + j,
                 score: score.as_f64(),
             });
-        }
-        // Also where the score is -0.0, whose bits would make it the highest.
-        if weight.is_zero() || score.is_zero() {
-            *score = T::zero();
         }
     }
     Ok(())

@@ -58,7 +58,7 @@ use crate::{kernels, parallel};
     feature = "serde",
     allow(
         clippy::unsafe_derive_deserialize,
-        reason = "the unsafe code is ndarray's, in a macro that slices; what is read is checked"
+        reason = "the lint sees into ndarray's slicing macro; what is read is checked"
     )
 )]
 pub struct ColumnNorms {

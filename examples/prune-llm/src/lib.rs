@@ -1,0 +1,20 @@
+//! Prunes Llama-architecture language models on a CPU with [`wanda`] and candle.
+//!
+//! The program is a thin layer over this library, so that its parts can be tested and borrowed:
+//! [`model`] reads, runs and writes models, [`prune`](mod@prune) calibrates and prunes them block
+//! by block, [`run`](mod@run) does the whole job.
+
+pub mod cli;
+pub mod fetch;
+pub mod input;
+pub mod matrix;
+pub mod model;
+pub mod perplexity;
+pub mod progress;
+pub mod prune;
+pub mod report;
+pub mod run;
+pub mod sample;
+pub mod staging;
+pub mod text;
+pub mod tokenizer;

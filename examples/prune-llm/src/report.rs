@@ -1,0 +1,92 @@
+//! What a run gave, as JSON for programs.
+
+use crate::{prune::Outcome, staging};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::{fs, path::Path};
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub model: String,
+    pub method: String,
+    pub pattern: String,
+    pub seed: u64,
+    pub dense_perplexity: f64,
+    pub perplexity: f64,
+    /// The fraction of zeros in the pruned layers.
+    pub sparsity: f64,
+    pub seconds: Seconds,
+    /// `None` where the operating system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+    pub layers: Vec<Layer>,
+}
+
+/// Where the time went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seconds {
+    pub load: f64,
+    /// Forward passes and statistics, and sampling the text if there was none.
+    pub calibrate: f64,
+    pub prune: f64,
+    /// Both perplexities, and sampling the text if there was none.
+    pub evaluate: f64,
+}
+
+/// One pruned layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    pub name: String,
+    /// Rows (outputs) and columns (inputs).
+    pub shape: [usize; 2],
+    pub sparsity: f64,
+    /// Squared error of the layer's output relative to the output; `None` without calibration.
+    pub relative_error: Option<f64>,
+    pub seconds: f64,
+}
+
+impl Report {
+    /// Writes the report, complete or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        staging::write(path, &self.to_json()?).context("cannot write the report")
+    }
+
+    /// The report as text.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+/// The layers' part of the report.
+#[must_use]
+pub fn layers(outcome: &Outcome) -> Vec<Layer> {
+    outcome
+        .layers
+        .iter()
+        .map(|(name, report)| Layer {
+            name: name.clone(),
+            shape: [report.rows(), report.columns()],
+            sparsity: report.sparsity(),
+            relative_error: report.relative_error().map(|error| error.value()),
+            seconds: report.time().as_secs_f64(),
+        })
+        .collect()
+}
+
+/// The most memory this process has held so far.
+#[must_use]
+pub fn peak_memory_bytes() -> Option<u64> {
+    // Linux only; elsewhere the file is not there.
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

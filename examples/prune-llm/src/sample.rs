@@ -1,0 +1,157 @@
+//! Text from the model itself: calibration and evaluation data where there is none, and the
+//! continuations that show what pruning does.
+
+use crate::{
+    matrix,
+    model::{Block, KvCache, Model, Output, Rope, ops},
+    progress::Progress,
+};
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use rand_pcg::{Pcg64, rand_core::Rng};
+use rayon::prelude::*;
+
+/// What the keys and values of texts that are sampled together may take.
+const CACHE_BYTES: usize = 1 << 30;
+/// Texts sampled together at most; more rows make a step slower without making it cheaper a text.
+const BATCH: usize = 64;
+
+/// `count` texts of `length` tokens, drawn from the model's own distribution.
+///
+/// Each text has its own random numbers, decided by `seed` and its place alone: asking for more
+/// texts gives the same ones first. It starts at the token that begins a text.
+///
+/// # Errors
+/// `length` is more than the model allows.
+pub fn texts(
+    model: &Model,
+    count: usize,
+    length: usize,
+    seed: u64,
+    progress: Progress,
+) -> Result<Vec<Vec<u32>>> {
+    let config = &model.config;
+    let start = config
+        .bos_token_id
+        .or(config.eos_token_ids.first().copied())
+        .unwrap_or(0);
+    let bytes = KvCache::bytes_per_token(config) * config.num_hidden_layers * length;
+    let batch = (CACHE_BYTES / bytes.max(1)).clamp(1, BATCH);
+    let bar = progress.bar("sampling", count.div_ceil(batch) * length);
+    let mut texts: Vec<Vec<u32>> = Vec::with_capacity(count);
+    while texts.len() < count {
+        let first = texts.len();
+        let sequences = batch.min(count - first);
+        let mut generator = Generator::new(model, sequences, length)?;
+        let mut random: Vec<Pcg64> = (first..first + sequences)
+            .map(|text| Pcg64::new(u128::from(seed), text as u128))
+            .collect();
+        let mut last = vec![start; sequences];
+        let mut drawn: Vec<Vec<u32>> = last.iter().map(|&token| vec![token]).collect();
+        for _ in 1..length {
+            let logits = generator.step(&last)?;
+            last = matrix::with_rows(&logits, |logits| {
+                Ok(logits
+                    .outer_iter()
+                    .into_par_iter()
+                    .zip(&mut random)
+                    .map(|(row, random)| draw(row.to_slice().unwrap_or_default(), random))
+                    .collect())
+            })?;
+            for (text, &token) in drawn.iter_mut().zip(&last) {
+                text.push(token);
+            }
+            bar.inc(1);
+        }
+        bar.inc(1);
+        texts.append(&mut drawn);
+    }
+    Ok(texts)
+}
+
+/// The `length` most likely tokens after a prompt, one after another, up to the end of the text.
+///
+/// # Errors
+/// The prompt has tokens that the model does not know.
+pub fn continuation(model: &Model, prompt: &[u32], length: usize) -> Result<Vec<u32>> {
+    let mut generator = Generator::new(model, 1, prompt.len() + length)?;
+    let mut tokens = Vec::with_capacity(length);
+    let mut logits = generator.step(prompt)?;
+    while tokens.len() < length {
+        let token = matrix::with_rows(&logits, |rows| {
+            let row = rows.outer_iter().next_back().context("an empty prompt")?;
+            Ok(most_likely(row.to_slice().unwrap_or_default()))
+        })?;
+        if model.config.eos_token_ids.contains(&token) {
+            break;
+        }
+        tokens.push(token);
+        logits = generator.step(&[token])?;
+    }
+    Ok(tokens)
+}
+
+/// Runs a model token by token.
+struct Generator<'a> {
+    model: &'a Model,
+    blocks: Vec<Block>,
+    caches: Vec<KvCache>,
+    output: Output,
+    rope: Rope,
+    sequences: usize,
+}
+
+impl<'a> Generator<'a> {
+    fn new(model: &'a Model, sequences: usize, length: usize) -> Result<Self> {
+        let blocks = model.blocks();
+        Ok(Self {
+            model,
+            blocks: blocks
+                .iter()
+                .map(Block::widened)
+                .collect::<Result<_, _>>()?,
+            caches: blocks
+                .iter()
+                .map(|_| KvCache::new(&model.config, sequences, length))
+                .collect::<Result<_, _>>()?,
+            output: model.output()?,
+            rope: model.rope(length)?,
+            sequences,
+        })
+    }
+
+    /// Logits after the last of these tokens, one row a text. `tokens` holds the next ones of all
+    /// texts, the same number of each.
+    fn step(&mut self, tokens: &[u32]) -> Result<Tensor> {
+        let mut x = self.model.embed(tokens, self.sequences)?;
+        for (block, cache) in self.blocks.iter().zip(&mut self.caches) {
+            x = block.extend(&x, &self.rope, cache)?;
+        }
+        let last = x.dim(1)? - 1;
+        self.output.logits(&x.narrow(1, last, 1)?)
+    }
+}
+
+/// Draws a token with the probability the model gives it.
+fn draw(logits: &[f32], random: &mut Pcg64) -> u32 {
+    let max = ops::max(logits);
+    // The upper 53 bits of the random number, as a fraction of 1.
+    let uniform = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let mut left = uniform * ops::sum_exp(logits, max);
+    for (token, &logit) in (0..).zip(logits) {
+        left -= f64::from(ops::exp(logit - max));
+        if left < 0.0 {
+            return token;
+        }
+    }
+    most_likely(logits)
+}
+
+fn most_likely(logits: &[f32]) -> u32 {
+    (0..)
+        .zip(logits)
+        .fold((0, f32::NEG_INFINITY), |best, (token, &logit)| {
+            if logit > best.1 { (token, logit) } else { best }
+        })
+        .0
+}

@@ -1,0 +1,86 @@
+//! Texts as sequences of tokens of equal length.
+
+use crate::{model::Model, tokenizer};
+use anyhow::{Context, Result, ensure};
+use candle_core::Tensor;
+use std::{fs, path::Path};
+use tokenizers::Tokenizer;
+
+/// Tokens that go through a block at a time: enough rows for a matrix product at full speed, few
+/// enough for the buffers to stay small.
+const TOKENS_PER_BATCH: usize = 4096;
+
+/// Sequences of tokens, all of one length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequences {
+    tokens: Vec<u32>,
+    length: usize,
+}
+
+impl Sequences {
+    /// The first `count` times `length` tokens of a file, read as one text.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not UTF-8, or is too short.
+    pub fn from_file(
+        path: &Path,
+        tokenizer: &Tokenizer,
+        count: usize,
+        length: usize,
+    ) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the text `{}`", path.display()))?;
+        let mut tokens = tokenizer::tokens(tokenizer, &text)?;
+        let needed = count.saturating_mul(length);
+        ensure!(
+            tokens.len() >= needed,
+            "`{}` has {} tokens, and {count} sequences of {length} need {needed}; ask for fewer or \
+             shorter ones, or give a longer text",
+            path.display(),
+            tokens.len()
+        );
+        tokens.truncate(needed);
+        Ok(Self { tokens, length })
+    }
+
+    /// Sequences of tokens, each cut to `length`.
+    #[must_use]
+    pub fn cut(sequences: &[Vec<u32>], length: usize) -> Self {
+        Self {
+            tokens: sequences
+                .iter()
+                .flat_map(|sequence| sequence.iter().take(length).copied())
+                .collect(),
+            length,
+        }
+    }
+
+    /// Tokens in each sequence.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// How many sequences there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.tokens.len() / self.length
+    }
+
+    /// The sequences one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        self.tokens.chunks(self.length)
+    }
+
+    /// What the first block of `model` reads, several sequences at a time.
+    ///
+    /// # Errors
+    /// A token that the model does not know.
+    pub fn embed(&self, model: &Model) -> Result<Vec<Tensor>> {
+        let per_batch = (TOKENS_PER_BATCH / self.length).max(1);
+        self.tokens
+            .chunks(per_batch * self.length)
+            .map(|tokens| model.embed(tokens, tokens.len() / self.length))
+            .collect()
+    }
+}

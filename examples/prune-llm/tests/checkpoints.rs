@@ -1,0 +1,304 @@
+//! Hugging Face folders: the forward pass, pruning, and what is written.
+
+mod common;
+
+use candle_core::{DType, Device, Tensor};
+use common::{
+    Fixture, assert_close, config, load, logits, names_in, stock_logits, tensors, tokens,
+    write_safetensors,
+};
+use prune_llm::{model::LinearKind, progress::Progress, report::Report, sample};
+use serde_json::{Value, json};
+use std::fs;
+
+/// Dense and pruned, this program and candle's own Llama agree on every logit.
+fn agrees_with_stock_llama(config: &Value, dtype: DType) {
+    let mut weights = tensors(dtype);
+    if config["tie_word_embeddings"] == true {
+        weights.remove("lm_head.weight");
+    }
+    let fixture = Fixture::new(config, &weights);
+    let text = tokens(20);
+    assert_close(
+        &logits(&load(&fixture.model()).model, &text),
+        &stock_logits(&fixture.model(), &text),
+    );
+
+    let report = fixture.run(&["--pattern", "2:4"]).unwrap();
+    assert!((report.sparsity - 0.5).abs() < 1e-9);
+    let pruned = load(&fixture.path("pruned")).model;
+    assert_close(
+        &logits(&pruned, &text),
+        &stock_logits(&fixture.path("pruned"), &text),
+    );
+    for block in pruned.blocks() {
+        for kind in LinearKind::ALL {
+            let weights = block.linear(kind);
+            assert_eq!(weights.dtype(), dtype);
+            let rows: Vec<Vec<f32>> = weights.to_dtype(DType::F32).unwrap().to_vec2().unwrap();
+            for group in rows.iter().flat_map(|row| row.chunks(4)) {
+                assert_eq!(group.iter().filter(|&&w| w != 0.0).count(), 2, "{group:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn f32_with_a_head_of_its_own() {
+    agrees_with_stock_llama(&config(), DType::F32);
+}
+
+#[test]
+fn tied_head() {
+    let mut config = config();
+    config["tie_word_embeddings"] = json!(true);
+    agrees_with_stock_llama(&config, DType::F32);
+}
+
+#[test]
+fn llama3_rotary_scaling() {
+    let mut config = config();
+    config["rope_theta"] = json!(500.0);
+    config["rope_scaling"] = json!({
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    });
+    agrees_with_stock_llama(&config, DType::F32);
+}
+
+#[test]
+fn f16_stays_f16() {
+    agrees_with_stock_llama(&config(), DType::F16);
+}
+
+#[test]
+fn bf16_stays_bf16() {
+    agrees_with_stock_llama(&config(), DType::BF16);
+}
+
+/// Longer than a chunk of queries, so that more than one is scored.
+#[test]
+fn long_texts_are_attended_in_chunks() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let text = tokens(300);
+    let found = logits(&load(&fixture.model()).model, &text);
+    let expected = stock_logits(&fixture.model(), &text[..150]);
+    assert_close(&found[..150], &expected);
+    // The stock model gives the last position only, so the end is checked by itself.
+    let mut shifted = text.clone();
+    shifted[299] = 5;
+    let other = logits(&load(&fixture.model()).model, &shifted);
+    assert_close(&other[..299], &found[..299]);
+    assert_ne!(other[299], found[299]);
+}
+
+/// Everything but the seven linear layers is written as it was read.
+#[test]
+fn what_is_not_pruned_keeps_its_bits() {
+    let fixture = Fixture::new(&config(), &tensors(DType::BF16));
+    fixture.run(&[]).unwrap();
+    let read = |folder: &str| {
+        let path = fixture.path(folder).join("model.safetensors");
+        candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+    };
+    let (before, after) = (read("model"), read("pruned"));
+    assert_eq!(before.len(), after.len());
+    let bits =
+        |tensor: &Tensor| -> Vec<half::bf16> { tensor.flatten_all().unwrap().to_vec1().unwrap() };
+    for (name, tensor) in &before {
+        let (old, new) = (bits(tensor), bits(&after[name]));
+        let pruned = name.contains("_proj");
+        let changed = old.iter().zip(&new).filter(|(old, new)| old != new).count();
+        assert_eq!(changed > 0, pruned, "{name}");
+        for (old, new) in old.iter().zip(new) {
+            assert!(*old == new || (pruned && new.to_bits() == 0), "{name}");
+        }
+    }
+    for file in ["config.json", "tokenizer.json"] {
+        assert_eq!(
+            fs::read(fixture.model().join(file)).unwrap(),
+            fs::read(fixture.path("pruned").join(file)).unwrap()
+        );
+    }
+}
+
+#[test]
+fn shards_with_and_without_an_index() {
+    let weights = tensors(DType::F32);
+    let whole = Fixture::new(&config(), &weights);
+    whole.run(&[]).unwrap();
+    let expected = fs::read(whole.path("pruned").join("model.safetensors")).unwrap();
+
+    let sharded = Fixture::new(&config(), &weights);
+    fs::remove_file(sharded.model().join("model.safetensors")).unwrap();
+    let mut weight_map = serde_json::Map::new();
+    let mut shards = [weights.clone(), weights.clone()];
+    for (index, name) in weights.keys().enumerate() {
+        shards[1 - index % 2].remove(name);
+        weight_map.insert(
+            name.clone(),
+            json!(format!("shard-{}.safetensors", index % 2)),
+        );
+    }
+    for (index, shard) in shards.iter().enumerate() {
+        let file = format!("shard-{index}.safetensors");
+        write_safetensors(shard, &sharded.model().join(file));
+    }
+    sharded.run(&[]).unwrap();
+    let output = sharded.path("pruned").join("model.safetensors");
+    assert!(fs::read(&output).unwrap() == expected);
+
+    let index = json!({ "metadata": {}, "weight_map": weight_map });
+    fs::write(
+        sharded.model().join("model.safetensors.index.json"),
+        index.to_string(),
+    )
+    .unwrap();
+    sharded.run(&[]).unwrap();
+    assert!(fs::read(&output).unwrap() == expected);
+
+    fs::remove_file(sharded.model().join("shard-1.safetensors")).unwrap();
+    let error = sharded.error(&[]);
+    assert!(
+        error.contains("shard-1.safetensors") && error.contains("missing"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_report_tells_all_and_nothing_temporary_stays() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let file = fixture.path("report.json");
+    let report = fixture
+        .run(&["--report", file.to_str().unwrap(), "--seed", "3"])
+        .unwrap();
+    let written = fs::read(&file).unwrap();
+    assert_eq!(written, report.to_json().unwrap());
+    assert!(serde_json::from_slice::<Report>(&written).is_ok());
+    let value: Value = serde_json::from_slice(&written).unwrap();
+    let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "model",
+            "method",
+            "pattern",
+            "seed",
+            "dense_perplexity",
+            "perplexity",
+            "sparsity",
+            "seconds",
+            "peak_memory_bytes",
+            "layers"
+        ]
+    );
+    assert_eq!(
+        (&value["method"], &value["pattern"], &value["seed"]),
+        (&json!("wanda"), &json!("0.5"), &json!(3))
+    );
+    for phase in ["load", "calibrate", "prune", "evaluate"] {
+        assert!(value["seconds"][phase].as_f64().unwrap() > 0.0, "{phase}");
+    }
+    assert_eq!(report.layers.len(), 14);
+    let last = report.layers.last().unwrap();
+    assert_eq!(
+        (last.name.as_str(), last.shape),
+        ("model.layers.1.mlp.down_proj", [32, 48])
+    );
+    assert!(report.layers.iter().all(|layer| {
+        let error = layer.relative_error.unwrap();
+        (layer.sparsity - 0.5).abs() < 1e-12 && error > 0.0 && error < 0.5
+    }));
+    assert!(report.dense_perplexity > 1.0 && report.perplexity > 1.0);
+    assert_eq!(
+        fixture.entries(),
+        ["model", "pruned", "report.json", "text"]
+    );
+    assert_eq!(
+        names_in(&fixture.path("pruned")),
+        [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "pruning.json",
+            "tokenizer.json"
+        ]
+    );
+}
+
+/// Without any text: the same seed gives the same run, another seed another.
+#[test]
+fn sampled_text_follows_the_seed() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let model = load(&fixture.model()).model;
+    let sample = |count, seed| sample::texts(&model, count, 12, seed, Progress::hidden()).unwrap();
+    let texts = sample(3, 1);
+    assert_eq!(texts, sample(3, 1));
+    assert_ne!(texts, sample(3, 2));
+    assert_eq!(texts[..2], sample(2, 1));
+    assert!(texts.iter().all(|text| text.len() == 12 && text[0] == 256));
+    assert_ne!(texts[0], texts[1]);
+}
+
+/// The cache of keys and values changes nothing: every greedy step is the full pass's choice.
+#[test]
+fn continuations_are_the_full_pass_s_choice() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let model = load(&fixture.model()).model;
+    let mut text = tokens(9);
+    let continuation = sample::continuation(&model, &text, 6).unwrap();
+    for &token in &continuation {
+        let all = logits(&model, &text);
+        let last = all.last().unwrap();
+        let best = (0u32..)
+            .zip(last)
+            .max_by(|a, b| a.1.total_cmp(b.1))
+            .unwrap();
+        assert_eq!(token, best.0);
+        text.push(token);
+    }
+    assert!(!continuation.is_empty());
+}
+
+/// Magnitude looks at no data; given some, the report says what it cost.
+#[test]
+fn magnitude_uses_calibration_only_to_report() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let with = fixture.run(&["--method", "magnitude"]).unwrap();
+    let model = fixture.path("pruned").join("model.safetensors");
+    let expected = fs::read(&model).unwrap();
+    assert!(
+        with.layers
+            .iter()
+            .all(|layer| layer.relative_error.is_some())
+    );
+
+    let text = fixture.path("text");
+    let output = fixture.path("pruned");
+    let args = [
+        "prune-llm",
+        "--model",
+        fixture.model().to_str().unwrap(),
+        "--method",
+        "magnitude",
+        "--eval",
+        text.to_str().unwrap(),
+        "--eval-length",
+        "32",
+        "--output",
+        output.to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let args = <prune_llm::cli::Args as clap::Parser>::try_parse_from(args).unwrap();
+    let without = prune_llm::run::run(&args, Progress::hidden()).unwrap();
+    assert!(
+        without
+            .layers
+            .iter()
+            .all(|layer| layer.relative_error.is_none())
+    );
+    assert!(fs::read(&model).unwrap() == expected);
+}

@@ -1,0 +1,275 @@
+//! A tiny Llama with random weights, in the formats that real ones come in.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test program uses its own part of this"
+)]
+
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
+use clap::Parser;
+use prune_llm::{
+    cli::Args,
+    input::{Input, Location},
+    model::Model,
+    progress::Progress,
+    report::Report,
+    run::run,
+};
+use rand_pcg::{Pcg64, rand_core::Rng};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+use tokenizers::{
+    AddedToken, Tokenizer, decoders::byte_level::ByteLevel as Decoder, models::bpe::BPE,
+    pre_tokenizers::byte_level::ByteLevel,
+};
+
+pub const HIDDEN: usize = 32;
+pub const INTERMEDIATE: usize = 48;
+pub const HEADS: usize = 4;
+pub const KV_HEADS: usize = 2;
+pub const LAYERS: usize = 2;
+/// Every byte, and one token that begins and ends texts.
+pub const VOCABULARY: usize = 257;
+pub const END: &str = "<end>";
+
+pub type Tensors = BTreeMap<String, Tensor>;
+
+pub fn config() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "vocab_size": VOCABULARY,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": false,
+        "bos_token_id": 256,
+        "eos_token_id": 256,
+    })
+}
+
+/// The characters that stand for the 256 bytes, in a fixed order.
+pub fn byte_tokens() -> Vec<String> {
+    let mut tokens: Vec<String> = ByteLevel::alphabet()
+        .into_iter()
+        .map(String::from)
+        .collect();
+    tokens.sort_unstable();
+    tokens
+}
+
+pub fn tokenizer() -> Tokenizer {
+    let ids = (0..)
+        .zip(byte_tokens())
+        .map(|(id, token)| (token, id))
+        .collect::<HashMap<_, _>>();
+    let model = BPE::builder()
+        .vocab_and_merges(
+            ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(),
+            vec![],
+        )
+        .build()
+        .unwrap();
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer
+        .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
+        .with_decoder(Some(Decoder::default()));
+    tokenizer
+        .add_special_tokens([AddedToken::from(END.to_owned(), true)])
+        .unwrap();
+    tokenizer
+}
+
+/// Random weights of the model that `config` describes.
+pub fn tensors(dtype: DType) -> Tensors {
+    let mut random = Pcg64::new(7, 1);
+    let mut tensor = |shape: &[usize], centre: f32| {
+        let count: usize = shape.iter().product();
+        let data: Vec<f32> = (0..count)
+            .map(|_| {
+                let bits = random.next_u64() >> 40;
+                centre + (bits as f32 / (1 << 23) as f32 - 1.0) * 0.3
+            })
+            .collect();
+        Tensor::from_vec(data, shape, &Device::Cpu)
+            .unwrap()
+            .to_dtype(dtype)
+            .unwrap()
+    };
+    let kv = HIDDEN / HEADS * KV_HEADS;
+    let mut tensors = Tensors::new();
+    for layer in 0..LAYERS {
+        for (module, shape) in [
+            ("self_attn.q_proj", [HIDDEN, HIDDEN]),
+            ("self_attn.k_proj", [kv, HIDDEN]),
+            ("self_attn.v_proj", [kv, HIDDEN]),
+            ("self_attn.o_proj", [HIDDEN, HIDDEN]),
+            ("mlp.gate_proj", [INTERMEDIATE, HIDDEN]),
+            ("mlp.up_proj", [INTERMEDIATE, HIDDEN]),
+            ("mlp.down_proj", [HIDDEN, INTERMEDIATE]),
+        ] {
+            let name = format!("model.layers.{layer}.{module}.weight");
+            tensors.insert(name, tensor(&shape, 0.0));
+        }
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            let name = format!("model.layers.{layer}.{norm}.weight");
+            tensors.insert(name, tensor(&[HIDDEN], 1.0));
+        }
+    }
+    let table = [VOCABULARY, HIDDEN];
+    tensors.insert("model.embed_tokens.weight".into(), tensor(&table, 0.0));
+    tensors.insert("lm_head.weight".into(), tensor(&table, 0.0));
+    tensors.insert("model.norm.weight".into(), tensor(&[HIDDEN], 1.0));
+    tensors
+}
+
+/// A temporary folder with a checkpoint in `model/` and a text in `text`.
+pub struct Fixture {
+    folder: TempDir,
+}
+
+impl Fixture {
+    pub fn new(config: &Value, tensors: &Tensors) -> Self {
+        let fixture = Self::empty();
+        fs::create_dir(fixture.model()).unwrap();
+        fs::write(fixture.model().join("config.json"), config.to_string()).unwrap();
+        tokenizer()
+            .save(fixture.model().join("tokenizer.json"), false)
+            .unwrap();
+        write_safetensors(tensors, &fixture.model().join("model.safetensors"));
+        fixture
+    }
+
+    pub fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "A text to calibrate and to measure on, 0123456789. ".repeat(20);
+        fs::write(folder.path().join("text"), text).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn model(&self) -> PathBuf {
+        self.path("model")
+    }
+
+    /// Runs the program on the model with the text, at a small size.
+    pub fn run(&self, more: &[&str]) -> anyhow::Result<Report> {
+        self.run_on(&self.model(), more)
+    }
+
+    pub fn run_on(&self, model: &Path, more: &[&str]) -> anyhow::Result<Report> {
+        let text = self.path("text");
+        let output = self.path("pruned");
+        let mut line = vec!["prune-llm", "--model", model.to_str().unwrap()];
+        for (flag, value) in [
+            ("--calibration", text.to_str().unwrap()),
+            ("--eval", text.to_str().unwrap()),
+            ("--output", output.to_str().unwrap()),
+            ("--calibration-samples", "4"),
+            ("--sequence-length", "40"),
+            ("--eval-windows", "3"),
+            ("--eval-length", "32"),
+        ] {
+            if !more.contains(&flag) {
+                line.extend([flag, value]);
+            }
+        }
+        line.extend(more);
+        run(&Args::try_parse_from(line)?, Progress::hidden())
+    }
+
+    /// The message of a run that has to fail.
+    pub fn error(&self, more: &[&str]) -> String {
+        format!("{:#}", self.run(more).unwrap_err())
+    }
+
+    /// The names of everything in the temporary folder.
+    pub fn entries(&self) -> Vec<String> {
+        names_in(self.folder.path())
+    }
+}
+
+pub fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+pub fn write_safetensors(tensors: &Tensors, path: &Path) {
+    safetensors::serialize_to_file(tensors, None, path).unwrap();
+}
+
+pub fn load(path: &Path) -> Input {
+    Location::find(path.to_str(), Progress::hidden())
+        .unwrap()
+        .load(Progress::hidden())
+        .unwrap()
+}
+
+pub fn tokens(count: usize) -> Vec<u32> {
+    (0..).map(|i: u32| i * i * 7 % 251).take(count).collect()
+}
+
+/// Logits of every position from this program's forward pass.
+pub fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let rope = model.rope(tokens.len()).unwrap();
+    let mut x = model.embed(tokens, 1).unwrap();
+    for block in model.blocks() {
+        x = block.widened().unwrap().forward(&x, &rope).unwrap();
+    }
+    let logits = model.output().unwrap().logits(&x).unwrap();
+    logits.squeeze(0).unwrap().to_vec2().unwrap()
+}
+
+/// Logits of every position from the Llama of candle-transformers, in f32.
+pub fn stock_logits(folder: &Path, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let text = fs::read_to_string(folder.join("config.json")).unwrap();
+    let config: LlamaConfig = serde_json::from_str(&text).unwrap();
+    let config = config.into_config(false);
+    let file = fs::read(folder.join("model.safetensors")).unwrap();
+    let weights = VarBuilder::from_buffered_safetensors(file, DType::F32, &Device::Cpu).unwrap();
+    let llama = Llama::load(weights, &config).unwrap();
+    (1..=tokens.len())
+        .map(|length| {
+            let mut cache = Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
+            let ids = Tensor::new(&tokens[..length], &Device::Cpu).unwrap();
+            let logits = llama
+                .forward(&ids.unsqueeze(0).unwrap(), 0, &mut cache)
+                .unwrap();
+            assert_eq!(logits.dim(D::Minus1).unwrap(), VOCABULARY);
+            logits.squeeze(0).unwrap().to_vec1().unwrap()
+        })
+        .collect()
+}
+
+pub fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(found.len(), expected.len());
+    for (position, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!(
+                (a - b).abs() < 1e-4,
+                "position {position}: {a} where {b} is expected"
+            );
+        }
+    }
+}

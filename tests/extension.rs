@@ -1,0 +1,643 @@
+//! Users bring metrics and patterns of their own, through the public interface alone.
+
+mod common;
+
+use std::fmt::Debug;
+
+use wanda::half::bf16;
+use wanda::ndarray::{Array2, ArrayView2, array};
+use wanda::pattern::project_rows;
+use wanda::{
+    ActivationStats, ColumnNorms, CsrIndices, Element, Error, ErrorBasis, ImportanceMetric,
+    LayerReport, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, Real, RelativeError, Result,
+    RowRule, Rows, Scorer, SparsityPattern, Wanda, prune_layer, validate,
+};
+
+use common::layer::gathered;
+
+/// The magnitude relative to the sum of all magnitudes of the row: needs the whole layer before
+/// the first score.
+#[derive(Debug, Clone, Copy)]
+struct ShareOfRow;
+
+struct RowSums<T>(Vec<T>);
+
+impl<T: Real> ImportanceMetric<T> for ShareOfRow {
+    fn name(&self) -> &'static str {
+        "share of row"
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        weights: &dyn Rows<T>,
+        _: &'a dyn ActivationStats,
+    ) -> Result<Box<dyn Scorer<T> + 'a>> {
+        let (rows, columns) = weights.dim();
+        let mut buffer = vec![<T as Element>::ZERO; columns];
+        let mut sums = Vec::with_capacity(rows);
+        for row in 0..rows {
+            weights.read(row, 0, &mut buffer)?;
+            let mut sum = <T as Element>::ZERO;
+            for &weight in &buffer {
+                sum = sum + weight.abs();
+            }
+            sums.push(sum);
+        }
+        Ok(Box::new(RowSums(sums)))
+    }
+}
+
+impl<T: Real> Scorer<T> for RowSums<T> {
+    fn score(&self, row: usize, _: usize, weights: &[T], scores: &mut [T]) {
+        for (score, weight) in scores.iter_mut().zip(weights) {
+            *score = weight.abs() / self.0[row];
+        }
+    }
+}
+
+/// Keeps the `keep` highest scores of every row.
+#[derive(Debug, Clone, Copy)]
+struct KeepOfRow {
+    keep: usize,
+}
+
+impl<T: Real> SparsityPattern<T> for KeepOfRow {
+    fn check(&self, _: usize, columns: usize) -> Result<()> {
+        if self.keep > columns {
+            return Err(Error::InvalidGroup {
+                keep: self.keep,
+                of: columns,
+            });
+        }
+        Ok(())
+    }
+
+    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+        project_rows(self, scores)
+    }
+
+    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
+        Some(Box::new(*self))
+    }
+}
+
+impl<T: Real> RowRule<T> for KeepOfRow {
+    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
+        assert_eq!(marks.columns(), scores.len());
+        marks.mark_lowest(0, scores, scores.len() - self.keep);
+    }
+}
+
+/// Prunes every weight that scores below a threshold.
+#[derive(Debug, Clone, Copy)]
+struct Below(f32);
+
+impl SparsityPattern for Below {
+    fn name(&self) -> String {
+        format!("below {}", self.0)
+    }
+
+    fn check(&self, _: usize, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
+        project_rows(self, scores)
+    }
+
+    fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
+        Some(Box::new(*self))
+    }
+}
+
+impl RowRule for Below {
+    fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
+        marks.fill(|column| scores[column] < self.0);
+    }
+}
+
+/// Prunes the whole columns that have the least sums of scores; decides about the layer at once.
+#[derive(Debug, Clone, Copy)]
+struct WholeColumns {
+    columns: usize,
+}
+
+impl<T: Real> SparsityPattern<T> for WholeColumns {
+    fn name(&self) -> String {
+        format!("{} whole columns", self.columns)
+    }
+
+    fn check(&self, _: usize, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+        let (rows, columns) = scores.dim();
+        let mut sums = vec![0.0; columns];
+        let mut buffer = vec![<T as Element>::ZERO; columns];
+        for row in 0..rows {
+            scores.read(row, 0, &mut buffer)?;
+            for (sum, score) in sums.iter_mut().zip(&buffer) {
+                *sum += score.as_f64();
+            }
+        }
+        let mut order: Vec<usize> = (0..columns).collect();
+        order.sort_by(|&a, &b| sums[a].total_cmp(&sums[b]));
+        let mut mask = Mask::none(rows, columns)?;
+        for &column in order.iter().take(self.columns) {
+            for row in 0..rows {
+                mask.set(row, column, true)?;
+            }
+        }
+        Ok(mask)
+    }
+}
+
+fn weights() -> Array2<f32> {
+    array![[4.0, -1.0, 0.5, 3.0], [0.1, 0.4, -0.3, 0.2]]
+}
+
+#[test]
+fn a_users_metric_sees_the_layer_before_it_scores() {
+    let mut w = weights();
+    let report = Pruner::new(ShareOfRow, Pattern::PerLayer(0.5))
+        .prune(&mut w, &NoStats)
+        .expect("a fine layer");
+    // Magnitudes alone would empty the second row.
+    assert_eq!(w, array![[4.0, 0.0, 0.0, 3.0], [0.0, 0.4, -0.3, 0.0]]);
+    assert_eq!(report.pruned(), 4);
+    let mut w = weights().mapv(f64::from);
+    let pruner = Pruner::new(ShareOfRow, Pattern::PerLayer(0.5));
+    let report = pruner.prune(&mut w, &NoStats).expect("a fine layer");
+    assert_eq!((report.pruned(), report.zeros()), (4, 4));
+}
+
+#[test]
+fn a_users_row_rule_prunes_rows() {
+    let mut w = weights();
+    let pruner = Pruner::new(Magnitude, KeepOfRow { keep: 1 });
+    let report = pruner.prune(&mut w, &NoStats).expect("a fine layer");
+    assert_eq!(w, array![[4.0, 0.0, 0.0, 0.0], [0.0, 0.4, 0.0, 0.0]]);
+    assert_eq!(report.pruned(), 6);
+    assert_eq!(validate(&w, &KeepOfRow { keep: 1 }), Ok(()));
+
+    let mut w = weights();
+    let pruner = Pruner::new(Magnitude, Below(0.45));
+    let report = pruner.prune(&mut w, &NoStats).expect("a fine layer");
+    assert_eq!(w, array![[4.0, -1.0, 0.5, 3.0], [0.0, 0.0, 0.0, 0.0]]);
+    assert_eq!(report.pruned(), 4);
+}
+
+#[test]
+fn a_users_row_rule_does_the_same_with_and_without_a_promise_of_valid_scores() {
+    let stats = gathered(&array![[1.0_f32, 1.0, 1.0, 1.0]]);
+    let mut checked = weights();
+    let mut promised = weights();
+    let rule = KeepOfRow { keep: 2 };
+    let pruner = Pruner::new(Scored(f32::abs), rule);
+    let checked_report = pruner.prune(&mut checked, &stats).expect("a fine layer");
+    let promised_report = prune_layer(&mut promised, &stats, rule).expect("a fine layer");
+    assert_eq!(checked, promised);
+    assert_eq!(checked_report.pruned(), promised_report.pruned());
+    assert_eq!(
+        checked_report.relative_error(),
+        promised_report.relative_error()
+    );
+}
+
+#[test]
+fn a_users_pattern_decides_a_whole_layer() {
+    let mut w = weights().mapv(bf16::from_f32);
+    let pattern = WholeColumns { columns: 2 };
+    let stats = gathered(&array![[1.0_f32, 1.0, 100.0, 1.0]]);
+    let report = prune_layer(&mut w, &stats, pattern).expect("a fine layer");
+    assert_eq!(report.pruned(), 4);
+    let zero = w.mapv(|w| w.to_f32() == 0.0);
+    assert_eq!(
+        zero,
+        array![[false, true, false, true], [false, true, false, true]]
+    );
+    assert_eq!(validate(&w, &pattern), Ok(()));
+    w[[1, 3]] = bf16::ONE;
+    let error = validate(&w, &pattern).expect_err("a weight too many");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the matrix is not 2 whole columns: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_users_pattern_spares_protected_weights_or_is_refused() {
+    let protected = Mask::from_fn(2, 4, |row, column| (row, column) == (1, 0)).expect("a mask");
+    let mask = Pruner::new(Magnitude, KeepOfRow { keep: 1 })
+        .protect(protected.clone())
+        .mask(&weights(), &NoStats)
+        .expect("enough others");
+    let kept: Vec<_> = mask.complement().iter().collect();
+    assert_eq!(kept, [(0, 0), (1, 0)]);
+
+    let error = Pruner::new(Magnitude, KeepOfRow { keep: 0 })
+        .protect(protected.clone())
+        .mask(&weights(), &NoStats)
+        .expect_err("nothing may stay");
+    assert!(matches!(
+        error,
+        Error::TooManyProtected {
+            row: 1,
+            column: 0,
+            ..
+        }
+    ));
+
+    // Its sum of scores is infinite, so the column of a protected weight goes last.
+    let mask = Pruner::new(Magnitude, WholeColumns { columns: 3 })
+        .protect(protected)
+        .mask(&weights(), &NoStats)
+        .expect("enough others");
+    assert_eq!(
+        mask.complement().iter().collect::<Vec<_>>(),
+        [(0, 0), (1, 0)]
+    );
+}
+
+#[test]
+fn what_a_users_pattern_finds_wrong_leaves_the_weights_alone() {
+    let mut w = weights();
+    let error = Pruner::new(Magnitude, KeepOfRow { keep: 5 }).prune(&mut w, &NoStats);
+    assert_eq!(error, Err(Error::InvalidGroup { keep: 5, of: 4 }));
+    assert_eq!(w, weights());
+}
+
+/// A pattern whose mask does not have the shape of the layer.
+#[derive(Debug)]
+struct WrongShape;
+
+impl SparsityPattern for WrongShape {
+    fn check(&self, _: usize, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
+        let (rows, columns) = scores.dim();
+        Mask::none(columns, rows)
+    }
+}
+
+#[test]
+fn a_users_pattern_that_returns_another_shape_is_an_error() {
+    let mut w = weights();
+    let expected = Error::MaskShape {
+        expected: (2, 4),
+        found: (4, 2),
+    };
+    let pruner = Pruner::new(Magnitude, WrongShape);
+    assert_eq!(pruner.mask(&w, &NoStats), Err(expected.clone()));
+    assert_eq!(pruner.prune(&mut w, &NoStats), Err(expected.clone()));
+    assert_eq!(w, weights());
+    assert_eq!(validate(&w, &WrongShape), Err(expected));
+}
+
+/// A score by any function of the weight.
+#[derive(Clone, Copy)]
+struct Scored<F>(F);
+
+impl<F> Debug for Scored<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scored")
+    }
+}
+
+impl<F: Fn(f32) -> f32 + Send + Sync> ImportanceMetric for Scored<F> {
+    fn name(&self) -> &'static str {
+        "scored"
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        _: &dyn Rows<f32>,
+        _: &'a dyn ActivationStats,
+    ) -> Result<Box<dyn Scorer + 'a>> {
+        Ok(Box::new(Scored(&self.0)))
+    }
+}
+
+impl<F: Fn(f32) -> f32 + Send + Sync> Scorer for Scored<&F> {
+    fn score(&self, _: usize, _: usize, weights: &[f32], scores: &mut [f32]) {
+        for (score, &weight) in scores.iter_mut().zip(weights) {
+            *score = (self.0)(weight);
+        }
+    }
+}
+
+const PATTERNS: [Pattern; 6] = [
+    Pattern::PerOutput(0.5),
+    Pattern::PerLayer(0.5),
+    Pattern::PerInput(0.5),
+    Pattern::NOfM { keep: 2, of: 4 },
+    Pattern::Block {
+        rows: 1,
+        cols: 2,
+        sparsity: 0.5,
+    },
+    Pattern::Cumulative(0.5),
+];
+
+#[test]
+fn a_score_that_is_negative_or_no_number_is_an_error_that_names_its_place() {
+    for (bad, text) in [
+        (f32::NAN, "NaN"),
+        (f32::INFINITY, "inf"),
+        (f32::NEG_INFINITY, "-inf"),
+        (-1.0, "-1"),
+    ] {
+        for pattern in PATTERNS {
+            let pruner = Pruner::new(
+                Scored(move |w: f32| {
+                    if w.to_bits() == 0.4_f32.to_bits() {
+                        bad
+                    } else {
+                        w.abs()
+                    }
+                }),
+                pattern,
+            );
+            let mut w = weights();
+            let error = pruner
+                .prune(&mut w, &NoStats)
+                .expect_err("an invalid score");
+            assert_eq!(w, weights(), "{error}");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "`scored` scored the weight in row 1, column 1 as {text}; \
+                     a score must be finite and not negative"
+                ),
+                "{pattern}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_score_of_negative_zero_is_a_score_of_zero() {
+    // Both signs of zero are one tie, in which the lower column goes first.
+    let w = array![
+        [1.0_f32, -1.0, 1.0, -1.0, 2.0, 2.0],
+        [-1.0, 1.0, -1.0, 1.0, 2.0, 2.0]
+    ];
+    let signed = Scored(|w: f32| match w.abs() - 1.0 {
+        0.0 => 0.0_f32.copysign(w),
+        _ => w,
+    });
+    let unsigned = Scored(|w: f32| w.abs() - 1.0);
+    for pattern in [
+        Pattern::PerOutput(0.34),
+        Pattern::PerLayer(0.25),
+        Pattern::PerInput(0.5),
+        Pattern::NOfM { keep: 1, of: 3 },
+        Pattern::NOfM { keep: 2, of: 4 },
+        Pattern::Block {
+            rows: 1,
+            cols: 1,
+            sparsity: 0.4,
+        },
+        Pattern::Cumulative(0.5),
+    ] {
+        assert_eq!(
+            Pruner::new(signed, pattern).mask(&w, &NoStats),
+            Pruner::new(unsigned, pattern).mask(&w, &NoStats),
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn a_zero_weight_scores_zero_whatever_the_metric_says() {
+    for bad in [1e9, f32::NAN, f32::INFINITY, -1.0] {
+        let metric = Scored(move |w: f32| if w == 0.0 { bad } else { w.abs() });
+        for pattern in PATTERNS {
+            let w = array![[3.0_f32, -0.0, 1.0, 0.0], [4.0, 0.0, 2.0, -0.0]];
+            assert_eq!(
+                Pruner::new(metric, pattern).mask(&w, &NoStats),
+                Pruner::new(Magnitude, pattern).mask(&w, &NoStats),
+                "{pattern} with {bad} for zeros"
+            );
+        }
+    }
+}
+
+#[test]
+fn metrics_and_patterns_work_behind_references_and_boxes() {
+    let stats = gathered(&array![[1.0_f32, 2.0, 30.0, 1.0]]);
+    let expected = Pruner::new(Wanda, Pattern::PerOutput(0.5)).mask(&weights(), &stats);
+    assert!(expected.is_ok());
+
+    let metric: &dyn ImportanceMetric = &Wanda;
+    let pattern: &dyn SparsityPattern = &Pattern::PerOutput(0.5);
+    let pruner = Pruner::new(metric, pattern);
+    assert_eq!(pruner.mask(&weights(), &stats), expected);
+    let mut w = weights();
+    let report = pruner.prune(&mut w, &stats).expect("a fine layer");
+    assert_eq!(report.pruned(), 4);
+    assert_eq!(validate(&w, pattern), Ok(()));
+
+    let boxed: Box<dyn ImportanceMetric> = Box::new(Wanda);
+    assert_eq!(
+        Pruner::new(boxed, &Pattern::PerOutput(0.5)).mask(&weights(), &stats),
+        expected
+    );
+    let metrics: Vec<Box<dyn ImportanceMetric<f64>>> =
+        vec![Box::new(Wanda), Box::new(Magnitude), Box::new(ShareOfRow)];
+    let w = weights().mapv(f64::from);
+    for metric in &metrics {
+        let patterns: [&dyn SparsityPattern<f64>; 3] = [
+            &Pattern::PerOutput(0.5),
+            &KeepOfRow { keep: 2 },
+            &WholeColumns { columns: 2 },
+        ];
+        for pattern in patterns {
+            let mask = Pruner::new(metric, pattern)
+                .mask(&w, &stats)
+                .expect("a fine layer");
+            assert_eq!(mask.count(), 4, "{} {}", metric.name(), pattern.name());
+        }
+    }
+}
+
+#[test]
+fn a_reference_to_a_pattern_has_its_row_rule_and_its_validation() {
+    let pattern = &&KeepOfRow { keep: 1 };
+    assert!(SparsityPattern::<f32>::row_rule(pattern).is_some());
+    assert!(SparsityPattern::<f32>::row_rule(&&WholeColumns { columns: 1 }).is_none());
+    let w = Array2::<f32>::zeros((3, 3));
+    // Validated as the appendix variant is, not as a pattern of its projection.
+    assert_eq!(validate(&w, &&Pattern::Cumulative(0.5)), Ok(()));
+}
+
+/// Statistics that a user gathered in some other way.
+#[derive(Debug)]
+struct Foreign {
+    sums: Vec<f64>,
+    tokens: u64,
+}
+
+impl ActivationStats for Foreign {
+    fn features(&self) -> usize {
+        self.sums.len()
+    }
+
+    fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    fn sums_of_squares(&self) -> &[f64] {
+        &self.sums
+    }
+}
+
+#[test]
+fn a_users_statistics_do_as_well() {
+    let own = gathered(&array![[1.0_f32, 2.0, 30.0, 1.0]]);
+    let foreign = Foreign {
+        sums: own.sums_of_squares().to_vec(),
+        tokens: 1,
+    };
+    assert!(foreign.gram().is_none());
+    let pruner = Pruner::new(Wanda, Pattern::PerOutput(0.5));
+    assert_eq!(
+        pruner.mask(&weights(), &foreign),
+        pruner.mask(&weights(), &own)
+    );
+}
+
+#[test]
+fn statistics_that_make_no_sense_are_an_error_naming_the_feature() {
+    for bad in [f64::NAN, f64::INFINITY, -1.0] {
+        let stats = Foreign {
+            sums: vec![1.0, 1.0, bad, 1.0],
+            tokens: 5,
+        };
+        let mut w = weights();
+        let error = prune_layer(&mut w, &stats, Pattern::PerOutput(0.5)).expect_err("no norm");
+        assert!(
+            matches!(&error, Error::InvalidStatistic { feature: 2, .. }),
+            "{error:?}"
+        );
+        assert_eq!(w, weights());
+    }
+}
+
+#[test]
+fn statistics_that_contradict_themselves_are_no_reason_to_panic() {
+    /// Claims more features than it has sums.
+    #[derive(Debug)]
+    struct Torn(Vec<f64>);
+
+    impl ActivationStats for Torn {
+        fn features(&self) -> usize {
+            4
+        }
+
+        fn tokens(&self) -> u64 {
+            1
+        }
+
+        fn sums_of_squares(&self) -> &[f64] {
+            &self.0
+        }
+    }
+
+    for sums in [vec![], vec![1.0], vec![1.0; 3], vec![1.0; 5]] {
+        let torn = Torn(sums);
+        let mut w = weights();
+        assert!(prune_layer(&mut w, &torn, Pattern::PerOutput(0.5)).is_err());
+        assert_eq!(w, weights());
+        let pruner = Pruner::new(Magnitude, Pattern::PerLayer(0.5));
+        // Decided or refused, but not a panic.
+        let before = pruner.mask(&w, &torn).is_ok();
+        assert_eq!(pruner.prune(&mut w, &torn).is_ok(), before);
+    }
+}
+
+/// A score matrix that is computed as it is read.
+struct Computed;
+
+impl Rows<f32> for Computed {
+    fn dim(&self) -> (usize, usize) {
+        (3, 70)
+    }
+
+    fn read(&self, row: usize, start: usize, out: &mut [f32]) -> Result<()> {
+        if row == 2 && start + out.len() > 69 {
+            return Err(Error::InvalidScore {
+                metric: "computed".to_owned(),
+                row,
+                column: 69,
+                score: f64::NAN,
+            });
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = (row * 70 + start + i) as f32;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn every_pattern_projects_any_score_matrix_and_passes_on_its_errors() {
+    let scores = Array2::from_shape_fn((2, 70), |(row, column)| (row * 70 + column) as f32);
+    for pattern in PATTERNS {
+        let whole = SparsityPattern::<f32>::project(&pattern, &scores).expect("fine scores");
+        let view: ArrayView2<'_, f32> = scores.view();
+        assert_eq!(
+            SparsityPattern::<f32>::project(&pattern, &view),
+            Ok(whole.clone())
+        );
+        let pruner = Pruner::new(Scored(f32::abs), pattern);
+        assert_eq!(pruner.mask(&scores, &NoStats), Ok(whole));
+        assert!(
+            matches!(
+                SparsityPattern::<f32>::project(&pattern, &Computed),
+                Err(Error::InvalidScore { column: 69, .. })
+            ),
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn public_types_can_be_sent_shared_and_shown() {
+    fn sent_shared_and_shown<T: Send + Sync + Debug + ?Sized>() {}
+    fn sent_and_shared<T: Send + Sync + ?Sized>() {}
+
+    sent_shared_and_shown::<Mask>();
+    sent_shared_and_shown::<MaskRow<'_>>();
+    sent_shared_and_shown::<CsrIndices>();
+    sent_shared_and_shown::<Pattern>();
+    sent_shared_and_shown::<Magnitude>();
+    sent_shared_and_shown::<Wanda>();
+    sent_shared_and_shown::<NoStats>();
+    sent_shared_and_shown::<ColumnNorms>();
+    sent_shared_and_shown::<Error>();
+    sent_shared_and_shown::<LayerReport>();
+    sent_shared_and_shown::<RelativeError>();
+    sent_shared_and_shown::<ErrorBasis>();
+    sent_shared_and_shown::<Pruner<Wanda, Pattern>>();
+    sent_shared_and_shown::<dyn ImportanceMetric>();
+    sent_shared_and_shown::<dyn ImportanceMetric<f64>>();
+    sent_shared_and_shown::<dyn SparsityPattern>();
+    sent_shared_and_shown::<dyn SparsityPattern<f64>>();
+    sent_shared_and_shown::<dyn ActivationStats>();
+    sent_and_shared::<dyn Scorer>();
+    sent_and_shared::<dyn RowRule>();
+    sent_and_shared::<dyn Rows<f32>>();
+}
+
+#[test]
+fn errors_are_errors_for_others_too() {
+    let error: Box<dyn std::error::Error + Send + Sync> =
+        Box::new("x".parse::<Pattern>().expect_err("no pattern"));
+    assert!(error.downcast_ref::<Error>().is_some());
+}
