@@ -57,10 +57,6 @@ pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default 
     #[doc(hidden)]
     const KEY_BITS: u32;
 
-    /// The one of two buffers that holds this type.
-    #[doc(hidden)]
-    fn choose<'a>(buffers: (&'a mut Vec<f32>, &'a mut Vec<f64>)) -> &'a mut Vec<Self>;
-
     /// Rounds to this type.
     fn from_f64(value: f64) -> Self;
 
@@ -69,7 +65,7 @@ pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default 
 }
 
 macro_rules! real {
-    ($real:ty, $bits:ty, $buffer:tt) => {
+    ($real:ty, $bits:ty) => {
         impl Element for $real {
             type Compute = Self;
             const ZERO: Self = 0.0;
@@ -104,10 +100,6 @@ macro_rules! real {
         impl Real for $real {
             const KEY_BITS: u32 = <$bits>::BITS;
 
-            fn choose<'a>(buffers: (&'a mut Vec<f32>, &'a mut Vec<f64>)) -> &'a mut Vec<Self> {
-                buffers.$buffer
-            }
-
             #[inline]
             fn key(self) -> u64 {
                 u64::from(self.to_bits())
@@ -139,8 +131,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, u32, 0);
-real!(f64, u64, 1);
+real!(f32, u32);
+real!(f64, u64);
 
 macro_rules! half {
     ($half:ty) => {
@@ -202,4 +194,14 @@ pub(crate) fn widen_row<A: Element>(row: &ArrayView1<'_, A>, out: &mut [A::Compu
             *out = x.widen();
         }
     }
+}
+
+/// The power of two that brings `x`, which is not negative, near 1; 1 for 0. Multiplying by it is
+/// exact but for values that are tiny beside `x`.
+pub(crate) fn inverse_power_of_two(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let exponent = x.log2().floor().clamp(-1022.0, 1022.0);
+    (-exponent).exp2()
 }

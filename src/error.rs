@@ -175,7 +175,7 @@ pub enum Error {
     /// A text that names no pattern.
     #[error(
         "`{text}` is not a sparsity pattern: {reason}; write for example `0.5`, `2:4`, \
-         `per-layer:0.5`, `per-input:0.5`, `block:16x4:0.5` or `cumulative:0.5`"
+         `per-layer:0.5`, `per-input:0.5`, `block:16x4:0.5`, `cumulative:0.5` or `threshold:0.5`"
     )]
     ParsePattern {
         /// The text.
@@ -193,6 +193,17 @@ pub enum Error {
         expected: (usize, usize),
         /// Rows and columns of the mask.
         found: (usize, usize),
+    },
+    /// An update that is not of the layer it was computed for.
+    #[error(
+        "the layer is {rows} x {columns}, but its update is {update_rows} x {update_columns}",
+        rows = weights.0, columns = weights.1, update_rows = update.0, update_columns = update.1
+    )]
+    UpdateShape {
+        /// Rows and columns of the weight matrix.
+        weights: (usize, usize),
+        /// Rows and columns of the update.
+        update: (usize, usize),
     },
     /// A place outside a matrix or mask.
     #[error(

@@ -4,6 +4,8 @@ use ndarray::{ArrayBase, Data, Ix2, LayoutRef2, s};
 
 use crate::element::{Element, Real, widen_row};
 use crate::error::{Error, Result};
+#[cfg(any(feature = "faer", feature = "lapack"))]
+use crate::{kernels, parallel};
 
 /// A matrix whose rows can be read as `T`, however they are stored or computed.
 ///
@@ -36,6 +38,44 @@ where
         widen_row(&self.slice(s![row, start..start + out.len()]), out);
         Ok(())
     }
+}
+
+/// A copy of the whole matrix, row-major.
+///
+/// # Errors
+///
+/// What reading gives, and [`Error::TooLarge`] if there is no memory for the copy.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) fn read_all<T: Real>(matrix: &dyn Rows<T>) -> Result<Vec<T>> {
+    let (rows, columns) = matrix.dim();
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(rows * columns)
+        .map_err(|_| Error::TooLarge { rows, columns })?;
+    copy.resize(rows * columns, T::zero());
+    let work = copy.chunks_exact_mut(columns.max(1)).enumerate().collect();
+    let results = parallel::map(work, || (), |(), (row, out)| matrix.read(row, 0, out));
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(copy)
+}
+
+/// The largest magnitude of a matrix whose values are finite.
+///
+/// # Errors
+///
+/// What reading gives.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) fn largest<T: Real>(matrix: &dyn Rows<T>) -> Result<T> {
+    let (rows, columns) = matrix.dim();
+    let of_rows = parallel::map(
+        (0..rows).collect(),
+        || vec![T::zero(); columns],
+        |buffer, row| {
+            matrix.read(row, 0, buffer)?;
+            Ok(kernels::largest(buffer))
+        },
+    );
+    let of_rows = of_rows.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(kernels::largest(&of_rows))
 }
 
 /// Checks that a matrix of shape `dim` has `len` columns in `row` from `start` on.

@@ -53,13 +53,12 @@ pub(crate) fn row_cost<T: Real>(
     }
 }
 
-/// Σ xⱼ², in `f64`.
-pub(crate) fn sum_of_squares<T: Real>(run: &[T]) -> f64 {
+/// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
+pub(crate) fn dot<T: Real>(x: &[T], y: &[T], scale: f64) -> f64 {
     let mut lanes = [0.0; LANES];
-    for eight in run.chunks(LANES) {
-        for (lane, x) in lanes.iter_mut().zip(eight) {
-            let x = x.as_f64();
-            *lane += x * x;
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += (x.as_f64() * scale) * (y.as_f64() * scale);
         }
     }
     lane_sum(lanes)

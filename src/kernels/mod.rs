@@ -8,7 +8,7 @@ mod mark;
 mod score;
 mod select;
 
-pub(crate) use accumulate::{RowCost, add_squares, row_cost, subtract_scaled, sum_of_squares};
+pub(crate) use accumulate::{RowCost, add_squares, dot, row_cost, subtract_scaled};
 pub(crate) use mark::{largest, zero_marked};
 pub(crate) use score::{abs, scaled_abs};
 pub(crate) use select::{cut, mark_lowest, mark_lowest_of_groups};

@@ -1,24 +1,26 @@
 //! The triangular factor that SparseGPT needs, found without forming an inverse.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{Backend, Panel, PanelMut};
-use crate::element::Real;
+use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
+use crate::parallel;
 
 /// How often the damping is raised before giving up, and by how much.
 const RAISES: i32 = 4;
 const RAISE: f64 = 10.0;
 
-/// The upper triangular R with R · Rᵀ = G + λI.
+/// The upper triangular R with R · Rᵀ = s G + λI, s a power of two.
 ///
-/// U = R⁻¹ is then the upper Cholesky factor of the inverse, (G + λI)⁻¹ = Uᵀ U.
+/// U = R⁻¹ is then the upper Cholesky factor of the inverse, (s G + λI)⁻¹ = Uᵀ U.
 ///
 /// # Algorithm
 ///
 /// ```text
 /// J reverses rows and columns
-/// Cᵀ C = J (G + λI) J      one Cholesky factorisation
+/// Cᵀ C = J (s G + λI) J      one Cholesky factorisation
 /// R = J Cᵀ J
 /// ```
 ///
@@ -34,42 +36,45 @@ pub(crate) struct Factor<T> {
     n: usize,
     /// C, row-major, zero below the diagonal.
     reversed: Vec<T>,
-    /// λ over the mean of the diagonal of G.
+    /// λ over the mean of the diagonal of s G.
     pub(crate) damping: f64,
     /// λ
     pub(crate) shift: f64,
 }
 
-/// Factors the Gram matrix with upper triangle `gram` (row-major, n x n), damped by `damping`
-/// times the mean of its diagonal.
+/// A Gram matrix to factor.
+pub(crate) trait LowerTriangle {
+    /// The diagonal, not negative.
+    fn diagonal(&self) -> &[f64];
+
+    /// The rows that are read together, from first to last.
+    fn panels(&self) -> Vec<Range<usize>>;
+
+    /// `rows.end` columns of some rows, row-major, of which those below the diagonal are read.
+    fn panel(&self, rows: &Range<usize>) -> Cow<'_, [f64]>;
+}
+
+/// Factors the Gram matrix G, damped by `damping` times the mean of its diagonal.
 ///
-/// Dead inputs, whose diagonal entry is exactly 0, get a 1 there and no part in the mean. When a
-/// pivot is not positive, the damping is multiplied by 10, at most four times.
+/// G is scaled by a power of two first, which brings the mean of its diagonal near 1. Dead inputs,
+/// whose diagonal entry is exactly 0, get a 1 there and no part in the mean. When a pivot is not
+/// positive, the damping is multiplied by 10, at most four times.
 ///
 /// # Errors
 ///
-/// [`Error::NotPositiveDefinite`] if that does not help, [`Error::NoCalibration`] if all inputs
-/// are dead, [`Error::TooLarge`] if there is no memory.
+/// [`Error::NotPositiveDefinite`] if that does not help, [`Error::TooLarge`] if there is no memory.
 ///
 /// # Complexity
 ///
 /// n³/3 multiplications and additions; n² numbers of memory.
 pub(crate) fn factorize<T: Real>(
     backend: Backend,
-    gram: &[f64],
-    n: usize,
+    gram: &dyn LowerTriangle,
     damping: f64,
 ) -> Result<Factor<T>> {
-    let live = |j: &usize| gram[j * n + j] != 0.0;
-    let alive = (0..n).filter(live).count();
-    if alive == 0 {
-        return Err(Error::NoCalibration {
-            metric: "obs".to_owned(),
-            tokens: 0,
-        });
-    }
-    let trace: f64 = (0..n).map(|j| gram[j * n + j]).sum();
-    let mean = trace / alive as f64;
+    let n = gram.diagonal().len();
+    let mean = mean_of_live(gram.diagonal());
+    let scale = inverse_power_of_two(mean);
 
     let mut reversed = Vec::new();
     reversed
@@ -82,14 +87,11 @@ pub(crate) fn factorize<T: Real>(
     let mut pivot = 0;
     for raise in 0..=RAISES {
         let damping = damping * RAISE.powi(raise);
-        let shift = damping * mean;
-        reverse_damped(gram, n, shift, &mut reversed);
+        let shift = damping * (mean * scale);
+        reverse_damped(gram, scale, shift, &mut reversed);
         match T::cholesky(backend, PanelMut::new(&mut reversed, n)) {
             Ok(()) => {
-                // A backend may leave anything below the diagonal.
-                for (i, row) in reversed.chunks_exact_mut(n).enumerate() {
-                    row[..i].fill(T::zero());
-                }
+                clear_below_diagonal(&mut reversed, n);
                 return Ok(Factor {
                     backend,
                     n,
@@ -107,23 +109,55 @@ pub(crate) fn factorize<T: Real>(
     })
 }
 
-/// Writes the upper triangle of J (G + λI) J, with zeros below it.
-fn reverse_damped<T: Real>(gram: &[f64], n: usize, shift: f64, out: &mut [T]) {
-    let rows = out.chunks_exact_mut(n).enumerate().collect();
-    crate::parallel::map(
-        rows,
+/// The mean of the entries that are not zero; 0 if there is none.
+pub(crate) fn mean_of_live(diagonal: &[f64]) -> f64 {
+    let live = diagonal.iter().filter(|&&entry| entry != 0.0);
+    let count = live.clone().count().max(1) as f64;
+    // Dividing before adding keeps the sum finite.
+    live.map(|entry| entry / count).sum()
+}
+
+/// Writes the upper triangle of J (G + λI) J, with anything below it.
+fn reverse_damped<T: Real>(gram: &dyn LowerTriangle, scale: f64, shift: f64, out: &mut [T]) {
+    let diagonal = gram.diagonal();
+    let n = diagonal.len();
+    let mut rest = out;
+    // Row i of G, read backwards from the diagonal, is row n − 1 − i of the result.
+    for rows in gram.panels() {
+        let panel = gram.panel(&rows);
+        let (before, part) = std::mem::take(&mut rest).split_at_mut((n - rows.end) * n);
+        rest = before;
+        let work = rows
+            .clone()
+            .zip(panel.chunks_exact(rows.end))
+            .zip(part.chunks_exact_mut(n).rev())
+            .collect();
+        parallel::map(
+            work,
+            || (),
+            |(), ((i, row), out): ((usize, &[f64]), &mut [T])| {
+                let out = &mut out[n - 1 - i..];
+                for (out, &entry) in out[1..].iter_mut().zip(row[..i].iter().rev()) {
+                    *out = T::from_f64(entry * scale);
+                }
+                let live = if diagonal[i] == 0.0 {
+                    1.0
+                } else {
+                    diagonal[i] * scale
+                };
+                out[0] = T::from_f64(live + shift);
+            },
+        );
+    }
+}
+
+/// A backend may leave anything below the diagonal.
+fn clear_below_diagonal<T: Real>(triangle: &mut [T], n: usize) {
+    let work = triangle.chunks_exact_mut(n).enumerate().collect();
+    parallel::map(
+        work,
         || (),
-        |(), (i, row)| {
-            // Row i of the result is column n − 1 − i of G, from the diagonal upwards.
-            let column = n - 1 - i;
-            row[..i].fill(T::zero());
-            for (j, out) in row.iter_mut().enumerate().skip(i) {
-                *out = T::from_f64(gram[(n - 1 - j) * n + column]);
-            }
-            let diagonal = gram[column * n + column];
-            let diagonal = if diagonal == 0.0 { 1.0 } else { diagonal };
-            row[i] = T::from_f64(diagonal + shift);
-        },
+        |(), (i, row): (usize, &mut [T])| row[..i].fill(T::zero()),
     );
 }
 

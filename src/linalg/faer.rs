@@ -54,25 +54,26 @@ pub(super) fn product_reversed<T: ComplexField>(
     matmul(out, Accum::Add, factor, a, T::one_impl(), threads());
 }
 
-pub(super) fn product_of_transposed<T: ComplexField>(
+pub(super) fn product_with_transposed<T: ComplexField>(
     out: PanelMut<'_, T>,
     a: Panel<'_, T>,
     b: Panel<'_, T>,
 ) {
+    // The right factor is `a` with the common dimension contiguous, which faer likes best.
     let (out, a, b) = (transposed_mut(out), transposed(a), transposed(b));
-    matmul(out, Accum::Add, b, a.transpose(), T::one_impl(), threads());
+    matmul(out, Accum::Add, b.transpose(), a, T::one_impl(), threads());
 }
 
 pub(super) fn symmetric_product<T: ComplexField>(out: PanelMut<'_, T>, a: Panel<'_, T>) {
-    // The upper triangle of a row-major matrix is the lower one of its transpose.
+    // The lower triangle of a row-major matrix is the upper one of its transpose.
     let (out, a) = (transposed_mut(out), transposed(a));
     triangular::matmul(
         out,
-        BlockStructure::TriangularLower,
+        BlockStructure::TriangularUpper,
         Accum::Add,
-        a,
-        BlockStructure::Rectangular,
         a.transpose(),
+        BlockStructure::Rectangular,
+        a,
         BlockStructure::Rectangular,
         T::one_impl(),
         threads(),

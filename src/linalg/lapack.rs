@@ -41,15 +41,15 @@ pub(super) fn product_reversed<T: LinalgScalar>(
     );
 }
 
-pub(super) fn product_of_transposed<T: LinalgScalar>(
+pub(super) fn product_with_transposed<T: LinalgScalar>(
     out: PanelMut<'_, T>,
     a: Panel<'_, T>,
     b: Panel<'_, T>,
 ) {
     general_mat_mul(
         T::one(),
-        &view(a).t(),
-        &view(b),
+        &view(a),
+        &view(b).t(),
         T::one(),
         &mut view_mut(out),
     );

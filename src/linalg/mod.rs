@@ -7,9 +7,11 @@ mod faer;
 #[cfg(feature = "lapack")]
 mod lapack;
 mod panel;
+mod symmetric;
 
-pub(crate) use factor::{Factor, factorize};
+pub(crate) use factor::{Factor, LowerTriangle, factorize, mean_of_live};
 pub(crate) use panel::{Panel, PanelMut};
+pub(crate) use symmetric::{Symmetric, add_product};
 
 /// What computes matrix products and factorisations.
 ///
@@ -54,15 +56,15 @@ pub trait Scalar: Sized {
         reversed: Panel<'_, Self>,
     );
 
-    /// `out += aᵀ · b`
-    fn product_of_transposed(
+    /// `out += a · bᵀ`
+    fn product_with_transposed(
         backend: Backend,
         out: PanelMut<'_, Self>,
         a: Panel<'_, Self>,
         b: Panel<'_, Self>,
     );
 
-    /// The upper triangle of `out += aᵀ · a`; what is below the diagonal may be anything.
+    /// The lower triangle of `out += a · aᵀ`; what is above the diagonal may be anything.
     fn symmetric_product(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>);
 
     /// Replaces the upper triangle of the symmetric matrix A by the C with A = Cᵀ · C.
@@ -107,7 +109,7 @@ macro_rules! scalar {
                 }
             }
 
-            fn product_of_transposed(
+            fn product_with_transposed(
                 backend: Backend,
                 out: PanelMut<'_, Self>,
                 a: Panel<'_, Self>,
@@ -115,9 +117,9 @@ macro_rules! scalar {
             ) {
                 match backend {
                     #[cfg(feature = "faer")]
-                    Backend::Faer => faer::product_of_transposed(out, a, b),
+                    Backend::Faer => faer::product_with_transposed(out, a, b),
                     #[cfg(feature = "lapack")]
-                    Backend::Lapack => lapack::product_of_transposed(out, a, b),
+                    Backend::Lapack => lapack::product_with_transposed(out, a, b),
                 }
             }
 
@@ -126,7 +128,7 @@ macro_rules! scalar {
                     #[cfg(feature = "faer")]
                     Backend::Faer => faer::symmetric_product(out, a),
                     #[cfg(feature = "lapack")]
-                    Backend::Lapack => lapack::product_of_transposed(out, a, a),
+                    Backend::Lapack => lapack::product_with_transposed(out, a, a),
                 }
             }
 

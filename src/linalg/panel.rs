@@ -33,7 +33,7 @@ impl<'a, T> Panel<'a, T> {
     }
 
     /// The part where `rows` and `columns` cross.
-    pub(crate) fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+    pub(crate) fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Self {
         let range = span(&rows, &columns, self.stride);
         Self {
             data: &self.data[range],
@@ -43,7 +43,26 @@ impl<'a, T> Panel<'a, T> {
         }
     }
 
-    pub(super) fn rows(&self) -> usize {
+    /// The part that `rows` make up.
+    pub(super) fn rows_of(&self, rows: Range<usize>) -> Self {
+        self.part(rows, 0..self.columns)
+    }
+
+    /// The part that `columns` make up.
+    pub(crate) fn columns_of(&self, columns: Range<usize>) -> Self {
+        self.part(0..self.rows, columns)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0 || self.columns == 0
+    }
+
+    /// A single row.
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+        &self.data[row * self.stride..][..self.columns]
+    }
+
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
@@ -81,6 +100,17 @@ impl<'a, T> PanelMut<'a, T> {
 
     pub(super) fn stride(&self) -> usize {
         self.stride
+    }
+
+    /// The part that `columns` make up.
+    pub(super) fn columns_of(self, columns: Range<usize>) -> Self {
+        let range = span(&(0..self.rows), &columns, self.stride);
+        Self {
+            data: &mut self.data[range],
+            rows: self.rows,
+            columns: columns.len(),
+            stride: self.stride,
+        }
     }
 
     pub(super) fn into_data(self) -> &'a mut [T] {

@@ -13,7 +13,7 @@ pub use obs::Obs;
 pub use wanda::Wanda;
 
 use crate::element::Real;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matrix::Rows;
 use crate::stats::ActivationStats;
 
@@ -64,6 +64,43 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
     fn promises_valid_scores(&self, largest: T) -> bool {
         let _ = largest;
         false
+    }
+}
+
+/// Checks the scores of a run of weights that starts at `(row, column)`, and makes those of weights
+/// that count as zero 0.
+///
+/// # Errors
+///
+/// [`Error::InvalidScore`] with the first score that is negative, infinite or not a number.
+pub(crate) fn settle_scores<T: Real>(
+    metric: &str,
+    (row, column): (usize, usize),
+    is_zero: &[bool],
+    scores: &mut [T],
+) -> Result<()> {
+    let mut valid = true;
+    for (score, &is_zero) in scores.iter_mut().zip(is_zero) {
+        // Adding zero makes +0.0 of -0.0, whose bits would make it the highest.
+        *score = if is_zero {
+            T::zero()
+        } else {
+            *score + T::zero()
+        };
+        valid &= *score >= T::zero() && *score < T::infinity();
+    }
+    if valid {
+        return Ok(());
+    }
+    let invalid = |score: &&T| !(**score >= T::zero() && **score < T::infinity());
+    match (column..).zip(&*scores).find(|(_, score)| invalid(score)) {
+        Some((column, score)) => Err(Error::InvalidScore {
+            metric: metric.to_owned(),
+            row,
+            column,
+            score: score.as_f64(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The saliency of SparseGPT.
 
 use super::{ImportanceMetric, Scorer};
-use crate::element::Real;
+use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
 use crate::linalg::{Backend, factorize};
-use crate::matrix::Rows;
+use crate::matrix::{Rows, largest};
 use crate::stats::ActivationStats;
 
 /// What the layer's output loses when the weight is pruned and all later ones make up for it as
@@ -17,7 +17,7 @@ use crate::stats::ActivationStats;
 /// ```
 ///
 /// `Uⱼⱼ²` is the first diagonal entry of the inverse of G without the inputs before j. It is not
-/// the diagonal of G⁻¹.
+/// the diagonal of G⁻¹. Scores are scaled by a power of two, the same for all weights of a layer.
 ///
 /// SparseGPT is this metric with the [`ObsSweep`](crate::ObsSweep), which scores weights as it
 /// has updated them so far: [`sparsegpt_layer`](crate::sparsegpt_layer). Without an update it
@@ -89,7 +89,6 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         stats: &'a dyn ActivationStats,
     ) -> Result<Box<dyn Scorer<T> + 'a>> {
         let name = ImportanceMetric::<T>::name(self);
-        let (_, columns) = weights.dim();
         let diagonal = match stats.factor_diagonal() {
             Some(diagonal) => diagonal.to_vec(),
             None => {
@@ -97,16 +96,20 @@ impl<T: Real> ImportanceMetric<T> for Obs {
                 let gram = stats.gram().ok_or_else(|| Error::NoGram {
                     what: name.to_owned(),
                 })?;
-                factorize::<T>(self.backend, &gram.upper()?, columns, self.damping)?.diagonal()
+                factorize::<T>(self.backend, gram, self.damping)?.diagonal()
             }
         };
-        let diagonal = diagonal.into_iter().map(T::from_f64).collect();
-        Ok(Box::new(ObsScorer { diagonal }))
+        // Scores are scaled by a power of two, so that their squares neither overflow nor vanish.
+        let scale = inverse_power_of_two(largest(weights)?.as_f64());
+        let diagonal = diagonal.into_iter().map(|x| T::from_f64(x * scale));
+        Ok(Box::new(ObsScorer {
+            diagonal: diagonal.collect(),
+        }))
     }
 }
 
 struct ObsScorer<T> {
-    /// 1 / Uⱼⱼ
+    /// 1 / Uⱼⱼ, scaled.
     diagonal: Vec<T>,
 }
 

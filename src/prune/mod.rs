@@ -1,5 +1,6 @@
 //! Where a metric and a pattern meet a layer.
 
+mod cost;
 mod scores;
 
 use std::time::Instant;
@@ -19,6 +20,7 @@ use crate::stats::ActivationStats;
 use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use crate::{metric::Obs, stats::Gram, update::ObsSweep};
+use cost::Gauge;
 use scores::LayerScores;
 
 /// Prunes layers by a metric and a pattern.
@@ -143,58 +145,65 @@ impl<M, P, U> Pruner<M, P, U> {
         let start = Instant::now();
         let largest = self.check(w, stats)?;
         let (rows, columns) = w.dim();
-        let energies = stats.sums_of_squares();
-        let dead_inputs = energies.iter().filter(|&&energy| energy == 0.0).count();
-        let gauge = Gauge::new(energies, largest.as_f64());
-        let outcomes = if w.is_empty() {
-            Vec::new()
+        let done = if w.is_empty() {
+            Done::default()
         } else if let Some(updated) = self.run_update(w, stats)? {
-            let zeros = subtract(w, &updated.removed);
-            return Ok(LayerReport {
-                rows,
-                columns,
-                pruned: updated.mask.count(),
-                zeros,
-                dead_inputs,
-                error: updated.relative_error.map(|value| RelativeError {
-                    value,
-                    basis: ErrorBasis::Gram,
-                }),
-                damping: updated.damping,
-                time: start.elapsed(),
-            });
+            subtract(w, &updated)
         } else {
-            let scorer = self.metric.prepare(&w.view(), stats)?;
-            let rule = self.pattern.row_rule();
-            match rule {
-                // Nothing can go wrong any more, so each row is finished while it is at hand.
-                Some(rule) if self.protected.is_none() && scorer.promises_valid_scores(largest) => {
-                    prune_rows(w, &*scorer, &*rule, &gauge)
-                }
-                _ => {
-                    let mask = self.decide(w, &*scorer, largest)?;
-                    apply(&mask, w, &gauge)
-                }
-            }
+            self.prune_only(w, stats, largest)?
         };
-        let cost = outcomes
-            .iter()
-            .fold(RowCost::default(), |sum, row| RowCost {
-                lost: sum.lost + row.cost.lost,
-                total: sum.total + row.cost.total,
-            });
+        let energies = stats.sums_of_squares();
         Ok(LayerReport {
             rows,
             columns,
+            pruned: done.pruned,
+            zeros: done.zeros,
+            dead_inputs: energies.iter().filter(|&&energy| energy == 0.0).count(),
+            error: done.error,
+            damping: done.damping,
+            time: start.elapsed(),
+        })
+    }
+
+    /// Prunes a layer and leaves the weights that stay as they are.
+    fn prune_only<A: Element>(
+        &self,
+        w: &mut ArrayRef2<A>,
+        stats: &dyn ActivationStats,
+        largest: A::Compute,
+    ) -> Result<Done>
+    where
+        M: ImportanceMetric<A::Compute>,
+        P: SparsityPattern<A::Compute>,
+    {
+        let gauge = Gauge::new(stats.sums_of_squares(), largest.as_f64());
+        #[cfg(any(feature = "faer", feature = "lapack"))]
+        let dense = stats
+            .gram()
+            .map(|gram| cost::Dense::of(w, gram, largest.as_f64()))
+            .transpose()?;
+        let scorer = self.metric.prepare(&w.view(), stats)?;
+        let outcomes = match self.pattern.row_rule() {
+            // Nothing can go wrong any more, so each row is finished while it is at hand.
+            Some(rule) if self.protected.is_none() && scorer.promises_valid_scores(largest) => {
+                prune_rows(w, &*scorer, &*rule, &gauge)
+            }
+            _ => {
+                let mask = self.decide(w, &*scorer, largest)?;
+                apply(&mask, w, &gauge)
+            }
+        };
+        let error = cost::from_rows(outcomes.iter().map(|row| row.cost));
+        #[cfg(any(feature = "faer", feature = "lapack"))]
+        let error = match dense {
+            Some(dense) => dense.compare(w),
+            None => error,
+        };
+        Ok(Done {
             pruned: outcomes.iter().map(|row| row.pruned).sum(),
             zeros: outcomes.iter().map(|row| row.zeros).sum(),
-            dead_inputs,
-            error: (cost.total > 0.0).then(|| RelativeError {
-                value: cost.lost / cost.total,
-                basis: ErrorBasis::InputNorms,
-            }),
+            error,
             damping: None,
-            time: start.elapsed(),
         })
     }
 
@@ -220,6 +229,7 @@ impl<M, P, U> Pruner<M, P, U> {
         if let Some(updated) = &updated {
             check_shape(w.dim(), &updated.mask)?;
             self.check_protected(&updated.mask)?;
+            check_removed(w, &updated.removed)?;
         }
         Ok(updated)
     }
@@ -372,9 +382,49 @@ pub fn sparsegpt_layer<A: Element, P: SparsityPattern<A::Compute>>(
         .prune(w, gram)
 }
 
-/// Subtracts what an update removed and returns how many weights are zero then.
-fn subtract<A: Element>(w: &mut ArrayRef2<A>, removed: &Array2<A::Compute>) -> usize {
-    let rows = w.axis_iter_mut(Axis(0)).zip(removed.rows());
+/// What became of a layer.
+#[derive(Default)]
+struct Done {
+    pruned: usize,
+    zeros: usize,
+    error: Option<RelativeError>,
+    damping: Option<f64>,
+}
+
+/// Checks that what an update removed fits the layer and leaves finite weights.
+fn check_removed<A: Element>(w: &ArrayRef2<A>, removed: &Array2<A::Compute>) -> Result<()> {
+    if removed.dim() != w.dim() {
+        return Err(Error::UpdateShape {
+            weights: w.dim(),
+            update: removed.dim(),
+        });
+    }
+    let rows = w.axis_iter(Axis(0)).zip(removed.rows()).collect();
+    let overflows = parallel::map(
+        rows,
+        || (),
+        |(), (weights, removed)| {
+            let mut pairs = weights.iter().zip(removed);
+            pairs.position(|(w, &removed)| !A::narrow(w.widen() - removed).widen().is_finite())
+        },
+    );
+    let first = overflows
+        .iter()
+        .enumerate()
+        .find_map(|(row, column)| Some((row, (*column)?)));
+    match first {
+        None => Ok(()),
+        Some((row, column)) => Err(Error::Overflow {
+            row,
+            column,
+            value: (w[[row, column]].widen() - removed[[row, column]]).as_f64(),
+        }),
+    }
+}
+
+/// Subtracts what an update removed.
+fn subtract<A: Element>(w: &mut ArrayRef2<A>, updated: &Updated<A::Compute>) -> Done {
+    let rows = w.axis_iter_mut(Axis(0)).zip(updated.removed.rows());
     let zeros = parallel::map(
         rows.collect(),
         || (),
@@ -385,37 +435,19 @@ fn subtract<A: Element>(w: &mut ArrayRef2<A>, removed: &Array2<A::Compute>) -> u
             count_zeros(&weights)
         },
     );
-    zeros.into_iter().sum()
+    Done {
+        pruned: updated.mask.count(),
+        zeros: zeros.into_iter().sum(),
+        error: updated.relative_error.map(|value| RelativeError {
+            value,
+            basis: ErrorBasis::Gram,
+        }),
+        damping: updated.damping,
+    }
 }
 
 fn count_zeros<A: Element>(weights: &ArrayViewMut1<'_, A>) -> usize {
     weights.iter().filter(|&&w| w == A::ZERO).count()
-}
-
-/// What the relative error is measured with: weights and sums of squares are brought near 1, so
-/// that no square of an `f64` overflows or vanishes. Powers of two scale exactly and cancel.
-struct Gauge {
-    energies: Vec<f64>,
-    weight_scale: f64,
-}
-
-impl Gauge {
-    fn new(energies: &[f64], largest_weight: f64) -> Self {
-        let scale = inverse_power_of_two(energies.iter().copied().fold(0.0, f64::max));
-        Self {
-            energies: energies.iter().map(|energy| energy * scale).collect(),
-            weight_scale: inverse_power_of_two(largest_weight),
-        }
-    }
-}
-
-/// The power of two that brings `x` near 1; 1 for 0.
-fn inverse_power_of_two(x: f64) -> f64 {
-    if x == 0.0 {
-        return 1.0;
-    }
-    let exponent = x.log2().floor().clamp(-1022.0, 1022.0);
-    (-exponent).exp2()
 }
 
 /// What became of one row.

@@ -3,11 +3,11 @@
 use ndarray::{ArrayRef2, s};
 use num_traits::Float;
 
-use crate::element::{Element, Real, widened};
-use crate::error::{Error, Result};
+use crate::element::{Element, widened};
+use crate::error::Result;
 use crate::mask::Mask;
 use crate::matrix::{Rows, check_bounds};
-use crate::metric::Scorer;
+use crate::metric::{Scorer, settle_scores};
 
 /// What a pattern sees of a layer: its scores, of which no copy is held.
 pub(super) struct LayerScores<'a, A: Element> {
@@ -30,7 +30,8 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
         let weights = widened(&run, &mut buffer);
         self.scorer.score(row, start, weights, out);
         if let Some(metric) = self.checked_as {
-            check(metric, row, start, weights, out)?;
+            let zeros: Vec<bool> = weights.iter().map(num_traits::Zero::is_zero).collect();
+            settle_scores(metric, (row, start), &zeros, out)?;
         }
         if let Some(protected) = self.protected {
             for (j, score) in out.iter_mut().enumerate() {
@@ -41,28 +42,4 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
         }
         Ok(())
     }
-}
-
-/// Checks the scores of a metric that promises nothing, and makes those of zeros 0.
-fn check<T: Real>(
-    metric: &str,
-    row: usize,
-    start: usize,
-    weights: &[T],
-    scores: &mut [T],
-) -> Result<()> {
-    for (j, (score, weight)) in scores.iter_mut().zip(weights).enumerate() {
-        // A score of -0.0 becomes 0 too: its bits would make it the highest.
-        if weight.is_zero() || score.is_zero() {
-            *score = T::zero();
-        } else if !(score.is_finite() && *score >= T::zero()) {
-            return Err(Error::InvalidScore {
-                metric: metric.to_owned(),
-                row,
-                column: start + j,
-                score: score.as_f64(),
-            });
-        }
-    }
-    Ok(())
 }

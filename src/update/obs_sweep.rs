@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use super::{UpdateTask, Updated, WeightUpdate};
-use crate::element::Real;
+use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
 use crate::linalg::{Backend, Factor, Panel, PanelMut, factorize};
 use crate::mask::{Mask, MaskRow, words_for};
-use crate::matrix::{Rows, check_bounds};
-use crate::metric::Scorer;
+use crate::matrix::{largest, read_all};
 use crate::metric::obs::DAMPING;
+use crate::metric::{Scorer, settle_scores};
 use crate::pattern::RowRule;
 use crate::stats::{ActivationStats, Gram};
 use crate::{kernels, parallel};
@@ -136,7 +136,6 @@ impl ObsSweep {
 
 impl<T: Real> WeightUpdate<T> for ObsSweep {
     fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
-        let (rows, columns) = task.weights.dim();
         if self.block_size == 0 {
             return Err(Error::InvalidBlockSize);
         }
@@ -145,16 +144,17 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
                 damping: self.damping,
             });
         }
-        crate::stats::required_sums(task.stats, "obs sweep", (rows, columns))?;
+        let (_, columns) = task.weights.dim();
+        let energies = crate::stats::required_sums(task.stats, "obs sweep", task.weights.dim())?;
         let gram = task.stats.gram().ok_or_else(|| Error::NoGram {
             what: "obs sweep".to_owned(),
         })?;
-        let energies = gram.sums_of_squares();
-        let factor = factorize::<T>(self.backend, &gram.upper()?, columns, self.damping)?;
+        let factor = factorize::<T>(self.backend, gram, self.damping)?;
         let factored = Factored {
             gram,
             diagonal: factor.diagonal(),
         };
+        let dense = read_all(task.weights)?;
         let scorer = task.metric.prepare(task.weights, &factored)?;
         let sweep = Sweep {
             task,
@@ -165,11 +165,12 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
                 .pattern
                 .row_rule()
                 .filter(|rule| rule.group().is_some()),
-            energies,
+            dead: energies.iter().map(|&energy| energy == 0.0).collect(),
+            scale: inverse_power_of_two(largest(task.weights)?.as_f64()),
         };
         let group = task.pattern.block_columns();
         let block = self.block_size.div_ceil(group).saturating_mul(group);
-        sweep.run(block.min(columns)).map(Some)
+        sweep.run(gram, dense, block.min(columns)).map(Some)
     }
 }
 
@@ -202,9 +203,6 @@ impl ActivationStats for Factored<'_> {
     }
 }
 
-/// Columns of a product that no block limits.
-const WIDE: usize = 512;
-
 /// What stays the same from block to block.
 struct Sweep<'a, T: Real> {
     task: &'a UpdateTask<'a, T>,
@@ -213,202 +211,182 @@ struct Sweep<'a, T: Real> {
     scorer: &'a dyn Scorer<T>,
     /// Set if the pattern decides within groups of columns.
     rule: Option<Box<dyn RowRule<T> + 'a>>,
-    energies: &'a [f64],
-}
-
-/// Squared norms whose differences make up the errors that are reported.
-#[derive(Default)]
-struct Energy {
-    /// ‖A R‖²
-    damped: f64,
-    /// ‖A‖², and on dead inputs the share that their stand-in diagonal of 1 adds.
-    shift: f64,
-    dead: f64,
-}
-
-impl Energy {
-    fn add(&mut self, other: &Self) {
-        self.damped += other.damped;
-        self.shift += other.shift;
-        self.dead += other.dead;
-    }
-
-    /// tr(A G Aᵀ), from R Rᵀ = G + λI + (1 on the diagonal of dead inputs).
-    fn undamped(&self, shift: f64) -> f64 {
-        (self.damped - shift * self.shift - self.dead).max(0.0)
-    }
+    /// Inputs that were zero throughout.
+    dead: Vec<bool>,
+    /// Brings weights near 1 where they are squared.
+    scale: f64,
 }
 
 impl<T: Real> Sweep<'_, T> {
-    fn run(&self, block: usize) -> Result<Updated<T>> {
+    /// Column by column, turns the dense weights into what is to be subtracted from them.
+    fn run(&self, gram: &Gram, dense: Vec<T>, block: usize) -> Result<Updated<T>> {
         let (rows, columns) = self.task.weights.dim();
+        let total = gram.output_energy(&dense, self.scale);
+        let mut removed = dense;
         let mut mask = Mask::none(rows, columns)?;
-        let mut removed = self.dense()?;
-        let mut total = Energy::default();
-        for wide in parallel::runs(columns, WIDE) {
-            let image = self.multiply(&removed, 0..wide.end, &wide);
-            total.add(&self.energy(&image, &removed, &wide));
-        }
-
-        let mut lost = Energy::default();
+        let mut lost = 0.0;
+        let mut updated = Vec::new();
+        let mut buffer = Vec::new();
         for block in parallel::runs(columns, block) {
-            // E R on the columns of the block, as far as the columns before it make it up.
-            let mut image = self.multiply(&removed, 0..block.start, &block);
-            let updated = self.updated(&removed, &image, &block);
-            let chosen = self.decide(&updated, &block)?;
-            self.sweep_block(updated, &mut removed, chosen, &block, &mut mask)?;
-            self.add_product(&mut image, &removed, block.clone(), &block);
-            lost.add(&self.energy(&image, &removed, &block));
+            let inverse = self.factor.inverse_block(block.clone());
+            self.update_block(&removed, &block, &inverse, &mut updated, &mut buffer);
+            let chosen = self.decide_block(&removed, &updated, &block, &mut buffer)?;
+            let block = Block {
+                columns: block,
+                inverse: &inverse,
+                chosen: chosen.as_ref(),
+            };
+            lost += self.sweep_block(&block, &mut updated, &mut removed, &mut mask)?;
         }
-        let shift = self.factor.shift;
-        let total = total.undamped(shift);
         let removed = Array2::from_shape_vec((rows, columns), removed)
             .map_err(|_| Error::TooLarge { rows, columns })?;
         Ok(Updated {
             removed,
             mask,
-            relative_error: (total > 0.0).then(|| lost.undamped(shift) / total),
+            relative_error: (total > 0.0).then(|| lost.max(0.0) / total),
             damping: Some(self.factor.damping),
         })
     }
 
-    /// A copy of the dense weights. Column by column, the sweep turns it into E.
-    fn dense(&self) -> Result<Vec<T>> {
+    /// Computes the weights of a block as what has been pruned before makes them: W₁, row-major.
+    fn update_block(
+        &self,
+        removed: &[T],
+        block: &Range<usize>,
+        inverse: &[T],
+        updated: &mut Vec<T>,
+        product: &mut Vec<T>,
+    ) {
         let (rows, columns) = self.task.weights.dim();
-        let mut dense = Vec::new();
-        dense
-            .try_reserve_exact(rows * columns)
-            .map_err(|_| Error::TooLarge { rows, columns })?;
-        dense.resize(rows * columns, T::zero());
-        let work = dense.chunks_exact_mut(columns).enumerate().collect();
-        let results = parallel::map(
-            work,
-            || (),
-            |(), (row, out)| self.task.weights.read(row, 0, out),
-        );
-        results.into_iter().collect::<Result<()>>()?;
-        Ok(dense)
-    }
-
-    /// A[:, from] · R[from, columns], where A is as large as the layer.
-    fn multiply(&self, a: &[T], from: Range<usize>, columns: &Range<usize>) -> Vec<T> {
-        let mut image = vec![T::zero(); self.task.weights.dim().0 * columns.len()];
-        self.add_product(&mut image, a, from, columns);
-        image
-    }
-
-    /// Adds A[:, from] · R[from, columns] to `image`.
-    fn add_product(&self, image: &mut [T], a: &[T], from: Range<usize>, columns: &Range<usize>) {
-        if from.is_empty() {
-            return;
-        }
-        let (rows, n) = self.task.weights.dim();
-        let a = Panel::new(a, n).part(0..rows, from.clone());
-        let image = PanelMut::new(image, columns.len());
-        self.factor.multiply(image, a, from, columns.clone());
-    }
-
-    /// The energy of some columns of A, whose image under R is given.
-    fn energy(&self, image: &[T], a: &[T], columns: &Range<usize>) -> Energy {
-        let (_, n) = self.task.weights.dim();
-        let energies = &self.energies[columns.clone()];
-        let rows = image.chunks_exact(columns.len()).zip(a.chunks_exact(n));
-        let parts = parallel::map(
-            rows.collect(),
-            || (),
-            |(), (image, a): (&[T], &[T])| {
-                let a = &a[columns.clone()];
-                let dead = a.iter().zip(energies).filter(|(_, energy)| **energy == 0.0);
-                Energy {
-                    damped: kernels::sum_of_squares(image),
-                    shift: kernels::sum_of_squares(a),
-                    dead: dead.map(|(x, _)| x.as_f64().powi(2)).sum(),
-                }
-            },
-        );
-        parts.iter().fold(Energy::default(), |mut sum, part| {
-            sum.add(part);
-            sum
-        })
-    }
-
-    /// The weights of a block as what has been pruned before makes them: W₁, rows x block.
-    fn updated(&self, removed: &[T], image: &[T], block: &Range<usize>) -> Vec<T> {
-        let (_, n) = self.task.weights.dim();
         let width = block.len();
-        let mut updated = Vec::with_capacity(image.len());
-        for dense in removed.chunks_exact(n) {
+        updated.clear();
+        for dense in removed.chunks_exact(columns) {
             updated.extend_from_slice(&dense[block.clone()]);
         }
-        if block.start > 0 {
-            let inverse = self.factor.inverse_block(block.clone());
-            self.factor.product(
-                PanelMut::new(&mut updated, width),
-                Panel::new(image, width),
-                Panel::new(&inverse, width),
-            );
+        if block.start == 0 {
+            return;
         }
-        updated
+        product.clear();
+        product.resize(rows * width, T::zero());
+        let before = Panel::new(removed, columns).columns_of(0..block.start);
+        let out = PanelMut::new(product, width);
+        self.factor
+            .multiply(out, before, 0..block.start, block.clone());
+        self.factor.product(
+            PanelMut::new(updated, width),
+            Panel::new(product, width),
+            Panel::new(inverse, width),
+        );
     }
 
     /// What the pattern prunes of a block, unless it decides group by group as the sweep goes.
-    fn decide(&self, updated: &[T], block: &Range<usize>) -> Result<Option<Mask>> {
+    fn decide_block(
+        &self,
+        removed: &[T],
+        updated: &[T],
+        block: &Range<usize>,
+        scores: &mut Vec<T>,
+    ) -> Result<Option<Mask>> {
         if self.rule.is_some() {
             return Ok(None);
         }
-        let scores = BlockScores {
-            sweep: self,
-            updated,
-            block,
-        };
         let (rows, columns) = self.task.weights.dim();
+        let width = block.len();
+        scores.resize(rows * width, T::zero());
+        let work = scores
+            .chunks_exact_mut(width)
+            .zip(updated.chunks_exact(width))
+            .zip(removed.chunks_exact(columns))
+            .enumerate();
+        let results = parallel::map(
+            work.collect(),
+            || vec![false; width],
+            |pinned, (row, ((scores, weights), dense))| {
+                self.find_pinned(row, block.start, &dense[block.clone()], pinned);
+                self.score(row, block.start, weights, pinned, scores)
+            },
+        );
+        results.into_iter().collect::<Result<()>>()?;
+        let scores = ArrayView2::from_shape((rows, width), &scores[..])
+            .map_err(|_| Error::TooLarge { rows, columns })?;
         let pattern = self.task.pattern;
         let chosen = pattern.project_block(&scores, block.clone(), columns)?;
-        crate::mask::check_shape((rows, block.len()), &chosen)?;
+        crate::mask::check_shape((rows, width), &chosen)?;
         Ok(Some(chosen))
     }
 
-    /// Prunes a block column by column, which turns the dense weights in `removed` into E.
+    /// Prunes a block, marks in `mask` what the pattern pruned, and returns what that costs: the
+    /// block's share of tr(E G Eᵀ), scaled.
     fn sweep_block(
         &self,
-        mut updated: Vec<T>,
+        block: &Block<'_, T>,
+        updated: &mut [T],
         removed: &mut [T],
-        chosen: Option<Mask>,
-        block: &Range<usize>,
         mask: &mut Mask,
-    ) -> Result<()> {
-        let (_, n) = self.task.weights.dim();
-        let width = block.len();
-        let inverse = self.factor.inverse_block(block.clone());
+    ) -> Result<f64> {
+        let (_, columns) = self.task.weights.dim();
+        let width = block.columns.len();
         let rows = updated
             .chunks_exact_mut(width)
-            .zip(removed.chunks_exact_mut(n))
+            .zip(removed.chunks_exact_mut(columns))
             .zip(mask.rows_mut())
             .enumerate();
-        let results = parallel::map(
+        let lost = parallel::map(
             rows.collect(),
             || RowScratch::new(width),
             |scratch, (row, ((weights, removed), mut marks))| {
-                let removed = &mut removed[block.clone()];
-                scratch.start(self, row, block.start, removed);
-                if let Some(chosen) = &chosen {
+                let removed = &mut removed[block.columns.clone()];
+                scratch.chosen.fill(0);
+                if let Some(chosen) = block.chosen {
                     scratch.chosen.copy_from_slice(chosen.row_words(row));
                 }
-                for column in 0..width {
-                    self.decide_group(row, block.start, column, weights, scratch)?;
-                    let goes = bit(&scratch.chosen, column) || scratch.pinned[column];
-                    if goes {
-                        let error = weights[column] / inverse[column * width + column];
-                        let line = &inverse[column * width + column + 1..(column + 1) * width];
-                        kernels::subtract_scaled(&mut weights[column + 1..], error, line);
-                        weights[column] = T::zero();
-                    }
-                }
-                marks.set_run(block.start, width, &scratch.chosen);
-                self.finish_row(row, block.start, weights, removed)
+                self.find_pinned(row, block.columns.start, removed, &mut scratch.pinned);
+                let lost = self.sweep_row(row, block, weights, scratch)?;
+                marks.set_run(block.columns.start, width, &scratch.chosen);
+                Ok(lost - self.replace_dense(block.columns.start, removed, weights))
             },
         );
-        results.into_iter().collect()
+        lost.into_iter().sum()
+    }
+
+    /// Prunes the weights of a row of a block from left to right, each made up for by those on
+    /// its right, and rounds those that stay. Returns Σ e², scaled.
+    fn sweep_row(
+        &self,
+        row: usize,
+        block: &Block<'_, T>,
+        weights: &mut [T],
+        scratch: &mut RowScratch<T>,
+    ) -> Result<f64> {
+        let width = weights.len();
+        let start = block.columns.start;
+        let mut lost = 0.0;
+        for column in 0..width {
+            self.decide_group(row, start, column, weights, scratch)?;
+            let goes = scratch.pinned[column] || bit(&scratch.chosen, column);
+            let weight = weights[column];
+            let stored = if goes {
+                T::zero()
+            } else {
+                (self.task.stored)(weight)
+            };
+            if !(weight.is_finite() && stored.is_finite()) {
+                return Err(Error::Overflow {
+                    row,
+                    column: start + column,
+                    value: weight.as_f64(),
+                });
+            }
+            weights[column] = stored;
+            // A dead input has no part in any output.
+            if stored != weight && !self.dead[start + column] {
+                let line = &block.inverse[column * width + column..(column + 1) * width];
+                let error = (weight - stored) / line[0];
+                kernels::subtract_scaled(&mut weights[column + 1..], error, &line[1..]);
+                lost += (error.as_f64() * self.scale).powi(2);
+            }
+        }
+        Ok(lost)
     }
 
     /// Lets a pattern that decides in groups of columns decide the group that starts here, if
@@ -437,7 +415,7 @@ impl<T: Real> Sweep<'_, T> {
         let words = &mut scratch.group[..words_for(len)];
         words.fill(0);
         rule.select(scores, &mut MaskRow::new(words, len));
-        for j in (0..len).filter(|&j| words[j / 64] >> (j % 64) & 1 == 1) {
+        for j in (0..len).filter(|&j| bit(words, j)) {
             let column = column + j;
             scratch.chosen[column / 64] |= 1 << (column % 64);
         }
@@ -454,85 +432,66 @@ impl<T: Real> Sweep<'_, T> {
         scores: &mut [T],
     ) -> Result<()> {
         self.scorer.score(row, start, weights, scores);
-        for (j, score) in scores.iter_mut().enumerate() {
-            if self.is_protected(row, start + j) {
-                *score = T::infinity();
-            } else if pinned[j] || score.is_zero() {
-                *score = T::zero();
-            } else if !(score.is_finite() && *score > T::zero()) {
-                return Err(Error::InvalidScore {
-                    metric: self.task.metric.name().to_owned(),
-                    row,
-                    column: start + j,
-                    score: score.as_f64(),
-                });
+        settle_scores(self.task.metric.name(), (row, start), pinned, scores)?;
+        if self.task.protected.is_some() {
+            for (column, score) in (start..).zip(scores) {
+                if self.is_protected(row, column) {
+                    *score = T::infinity();
+                }
             }
         }
         Ok(())
     }
 
-    /// Rounds the finished weights to what will be stored, and replaces the dense weights by the
-    /// difference.
-    fn finish_row(&self, row: usize, start: usize, weights: &[T], removed: &mut [T]) -> Result<()> {
-        for (j, (dense, &weight)) in removed.iter_mut().zip(weights).enumerate() {
-            let stored = (self.task.stored)(weight);
-            if !stored.is_finite() {
-                return Err(Error::Overflow {
-                    row,
-                    column: start + j,
-                    value: weight.as_f64(),
-                });
-            }
-            *dense = *dense - stored;
+    /// Finds the weights of a row that are zero from the start and must stay so, or whose input
+    /// is dead.
+    fn find_pinned(&self, row: usize, start: usize, dense: &[T], pinned: &mut [bool]) {
+        let dead = &self.dead[start..start + dense.len()];
+        for ((pinned, weight), &dead) in pinned.iter_mut().zip(dense).zip(dead) {
+            *pinned = dead | (self.keep_zeros & weight.is_zero());
         }
-        Ok(())
+        if self.task.protected.is_some() {
+            for (column, pinned) in (start..).zip(pinned) {
+                let zero = self.keep_zeros && dense[column - start].is_zero();
+                *pinned = *pinned && (zero || !self.is_protected(row, column));
+            }
+        }
+    }
+
+    /// Replaces the dense weights of a row of a block by what is to be subtracted from them.
+    /// Returns what damping adds to their part of Σ e², scaled.
+    fn replace_dense(&self, start: usize, dense: &mut [T], stored: &[T]) -> f64 {
+        let mut squares = 0.0;
+        let dead = &self.dead[start..];
+        for ((dense, &stored), &dead) in dense.iter_mut().zip(stored).zip(dead) {
+            *dense = *dense - stored;
+            if !dead {
+                squares += (dense.as_f64() * self.scale).powi(2);
+            }
+        }
+        self.factor.shift * squares
     }
 
     fn is_protected(&self, row: usize, column: usize) -> bool {
         let protected = self.task.protected;
         protected.is_some_and(|mask| mask.get(row, column) == Some(true))
     }
-
-    /// Whether the weight is zero from the start and must stay so.
-    fn is_pinned(&self, row: usize, column: usize, dense: T) -> bool {
-        (self.keep_zeros && dense.is_zero())
-            || (self.energies[column] == 0.0 && !self.is_protected(row, column))
-    }
 }
 
-/// The scores of the updated weights of a block, for a pattern that sees all rows of it.
-struct BlockScores<'a, T: Real> {
-    sweep: &'a Sweep<'a, T>,
-    updated: &'a [T],
-    block: &'a Range<usize>,
-}
-
-impl<T: Real> Rows<T> for BlockScores<'_, T> {
-    fn dim(&self) -> (usize, usize) {
-        (self.sweep.task.weights.dim().0, self.block.len())
-    }
-
-    fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()> {
-        check_bounds(self.dim(), row, start, out.len())?;
-        let column = self.block.start + start;
-        // The dense weights tell which are pinned at zero.
-        self.sweep.task.weights.read(row, column, out)?;
-        let pinned: Vec<bool> = out
-            .iter()
-            .enumerate()
-            .map(|(j, &dense)| self.sweep.is_pinned(row, column + j, dense))
-            .collect();
-        let first = row * self.block.len() + start;
-        let weights = &self.updated[first..first + out.len()];
-        self.sweep.score(row, column, weights, &pinned, out)
-    }
+/// Columns that are decided together.
+struct Block<'a, T> {
+    columns: Range<usize>,
+    /// U on these columns, row-major.
+    inverse: &'a [T],
+    /// What goes, unless that is decided group by group.
+    chosen: Option<&'a Mask>,
 }
 
 /// The memory a thread works in.
 struct RowScratch<T> {
     /// Weights of the block that the pattern prunes.
     chosen: Vec<u64>,
-    /// Weights that were zero before, or whose input is dead.
+    /// Weights that become zero whatever the pattern says.
     pinned: Vec<bool>,
     scores: Vec<T>,
     group: Vec<u64>,
@@ -545,13 +504,6 @@ impl<T: Real> RowScratch<T> {
             pinned: vec![false; width],
             scores: vec![T::zero(); width],
             group: vec![0; words_for(width)],
-        }
-    }
-
-    fn start(&mut self, sweep: &Sweep<'_, T>, row: usize, start: usize, dense: &[T]) {
-        self.chosen.fill(0);
-        for (j, (pinned, &dense)) in self.pinned.iter_mut().zip(dense).enumerate() {
-            *pinned = sweep.is_pinned(row, start + j, dense);
         }
     }
 }

@@ -1,0 +1,83 @@
+//! What pruning costs a layer's output.
+
+use crate::element::inverse_power_of_two;
+use crate::kernels::RowCost;
+use crate::report::{ErrorBasis, RelativeError};
+
+/// What the relative error is measured with when only the norms of the inputs are known: weights
+/// and sums of squares are brought near 1, so that no square of an `f64` overflows or vanishes.
+/// Powers of two scale exactly and cancel.
+pub(super) struct Gauge {
+    pub(super) energies: Vec<f64>,
+    pub(super) weight_scale: f64,
+}
+
+impl Gauge {
+    pub(super) fn new(energies: &[f64], largest_weight: f64) -> Self {
+        let scale = inverse_power_of_two(energies.iter().copied().fold(0.0, f64::max));
+        Self {
+            energies: energies.iter().map(|energy| energy * scale).collect(),
+            weight_scale: inverse_power_of_two(largest_weight),
+        }
+    }
+}
+
+/// The relative error of a layer from what each row lost; `None` if the layer puts out nothing.
+pub(super) fn from_rows(rows: impl Iterator<Item = RowCost>) -> Option<RelativeError> {
+    let sum = rows.fold(RowCost::default(), |sum, row| RowCost {
+        lost: sum.lost + row.lost,
+        total: sum.total + row.total,
+    });
+    (sum.total > 0.0).then(|| RelativeError {
+        value: sum.lost / sum.total,
+        basis: ErrorBasis::InputNorms,
+    })
+}
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(super) use with_gram::Dense;
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod with_gram {
+    use ndarray::ArrayRef2;
+
+    use crate::element::{Element, inverse_power_of_two};
+    use crate::error::Result;
+    use crate::matrix::read_all;
+    use crate::report::{ErrorBasis, RelativeError};
+    use crate::stats::Gram;
+
+    /// The dense weights, kept to be compared with what pruning makes of them.
+    pub(in crate::prune) struct Dense<'a, A: Element> {
+        gram: &'a Gram,
+        weights: Vec<A::Compute>,
+        scale: f64,
+    }
+
+    impl<'a, A: Element> Dense<'a, A> {
+        pub(in crate::prune) fn of(
+            w: &ArrayRef2<A>,
+            gram: &'a Gram,
+            largest_weight: f64,
+        ) -> Result<Self> {
+            Ok(Self {
+                gram,
+                weights: read_all(&w.view())?,
+                scale: inverse_power_of_two(largest_weight),
+            })
+        }
+
+        /// tr(ΔW G ΔWᵀ) / tr(W G Wᵀ); `None` if the dense layer puts out nothing.
+        pub(in crate::prune) fn compare(mut self, w: &ArrayRef2<A>) -> Option<RelativeError> {
+            let total = self.gram.output_energy(&self.weights, self.scale);
+            for (dense, w) in self.weights.iter_mut().zip(w) {
+                *dense = *dense - w.widen();
+            }
+            let lost = self.gram.output_energy(&self.weights, self.scale);
+            (total > 0.0).then(|| RelativeError {
+                value: lost.max(0.0) / total,
+                basis: ErrorBasis::Gram,
+            })
+        }
+    }
+}

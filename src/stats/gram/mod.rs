@@ -1,0 +1,330 @@
+//! The Gram matrix of a layer's inputs: what second-order methods need.
+
+mod block;
+mod energy;
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayRef2};
+
+use super::{ActivationStats, ColumnNorms};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::linalg::{Backend, LowerTriangle, Symmetric};
+use block::Block;
+
+/// `XᵀX` of a layer's inputs X, gathered batch by batch.
+///
+/// It also holds what [`ColumnNorms`] holds, so it serves [`Wanda`](crate::Wanda) as well.
+/// Layers that read the same input (queries, keys and values; gate and up) can share one.
+///
+/// # Formula
+///
+/// ```text
+/// Gⱼₖ = Σₜ aₜ xₜⱼ xₜₖ       aₜ the weight of token t, 1 unless given
+/// ```
+///
+/// The published SparseGPT code scales this by two over the number of sequences, which changes
+/// neither a decision nor an updated weight.
+///
+/// # Accuracy
+///
+/// Tokens are collected into blocks of 2048, each block's product is computed in `f32` (`f64` for
+/// `f64` inputs, and for a block whose largest value is above 10¹⁵ or below 10⁻¹⁰), and blocks are
+/// added up in `f64`. The error of an entry is that of one `f32` block, about 10⁻⁷ of dⱼ dₖ with
+/// dⱼ = √Gⱼⱼ, however many tokens there are; the diagonal is summed in `f64` throughout. Blocks
+/// are cut by the number of tokens seen, so the result has the same bits however the tokens are
+/// cut into batches.
+///
+/// # Complexity
+///
+/// For n inputs: n² / 2 multiplications and additions a token; 4n² bytes of memory for the sum,
+/// of which only one triangle is held, and 2560 n numbers for the tokens of the block in the
+/// making and for a part of its product.
+///
+/// # Example
+///
+/// ```
+/// use wanda::{ActivationStats, Gram, ndarray::array};
+///
+/// let mut gram = Gram::new(2);
+/// gram.update(&array![[3.0_f32, 1.0], [4.0, 0.0]])?;
+/// gram.update(&array![[0.0_f32, 2.0]])?;
+/// assert_eq!(gram.to_array()?, array![[25.0, 3.0], [3.0, 5.0]]);
+/// assert_eq!(gram.sums_of_squares(), [25.0, 5.0]);
+/// # Ok::<(), wanda::Error>(())
+/// ```
+///
+/// # Reference
+///
+/// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
+/// arXiv 2301.00774, section 3.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize),
+    serde(try_from = "StoredGram")
+)]
+pub struct Gram {
+    norms: ColumnNorms,
+    /// The sum over all full blocks, but for the diagonal, which is in `norms`. Without entries
+    /// until a token is seen, so that a number of features that no batch confirms costs nothing.
+    folded: Symmetric,
+    narrow: Block<f32>,
+    wide: Block<f64>,
+    backend: Backend,
+}
+
+impl Gram {
+    /// Statistics of a layer with `features` inputs that has seen nothing yet, computed by the
+    /// default [`Backend`].
+    #[must_use]
+    pub fn new(features: usize) -> Self {
+        Self::with_backend(features, Backend::default())
+    }
+
+    /// Statistics computed by a given backend.
+    #[must_use]
+    pub fn with_backend(features: usize, backend: Backend) -> Self {
+        Self {
+            norms: ColumnNorms::new(features),
+            folded: Symmetric::default(),
+            narrow: Block::new(features),
+            wide: Block::new(features),
+            backend,
+        }
+    }
+
+    /// Adds a batch of inputs, [tokens, features]: any number of tokens, any strides.
+    ///
+    /// # Errors
+    ///
+    /// As [`ColumnNorms::update`], and [`Error::TooLarge`] if there is no memory for the sums.
+    /// After an error the statistics are as before.
+    pub fn update<A: Element>(&mut self, batch: &ArrayRef2<A>) -> Result<()> {
+        let mut norms = self.norms.clone();
+        norms.update(batch)?;
+        let tokens: Vec<_> = (0..batch.nrows()).map(|token| (token, 1.0)).collect();
+        self.add(norms, batch, &tokens)
+    }
+
+    /// Adds a batch of inputs, of which token `t` counts `token_weights[t]` times.
+    ///
+    /// A token of weight 0 is padding: its values are not looked at and may be anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`ColumnNorms::update_weighted`], and [`Error::TooLarge`] if there is no memory for the
+    /// sums. After an error the statistics are as before.
+    pub fn update_weighted<A: Element>(
+        &mut self,
+        batch: &ArrayRef2<A>,
+        token_weights: &[f32],
+    ) -> Result<()> {
+        let mut norms = self.norms.clone();
+        norms.update_weighted(batch, token_weights)?;
+        let weights = token_weights.iter().map(|&weight| f64::from(weight));
+        let tokens: Vec<_> = weights
+            .enumerate()
+            .filter(|&(_, weight)| weight != 0.0)
+            .map(|(token, weight)| (token, weight.sqrt()))
+            .collect();
+        self.add(norms, batch, &tokens)
+    }
+
+    /// Adds what other statistics of the same layer have seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`ColumnNorms::merge`], and [`Error::TooLarge`]. After an error the statistics are as
+    /// before.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let mut norms = self.norms.clone();
+        norms.merge(&other.norms)?;
+        self.allocate()?;
+        self.norms = norms;
+        self.folded.add(&other.folded);
+        self.push(&other.narrow.to_batch(), &other.narrow.all());
+        self.push(&other.wide.to_batch(), &other.wide.all());
+        Ok(())
+    }
+
+    /// The norms of the inputs alone.
+    #[must_use]
+    pub fn norms(&self) -> &ColumnNorms {
+        &self.norms
+    }
+
+    /// `XᵀX`, features x features.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] if there is no memory for it.
+    pub fn to_array(&self) -> Result<Array2<f64>> {
+        let n = self.norms.features();
+        let too_large = || Error::TooLarge {
+            rows: n,
+            columns: n,
+        };
+        let mut full = Vec::new();
+        n.checked_mul(n)
+            .and_then(|len| full.try_reserve_exact(len).ok())
+            .ok_or_else(too_large)?;
+        full.resize(n * n, 0.0);
+        for rows in self.panels() {
+            let panel = self.panel(&rows);
+            for (j, row) in rows.clone().zip(panel.chunks_exact(rows.end)) {
+                for (k, &entry) in row[..j].iter().enumerate() {
+                    full[j * n + k] = entry;
+                    full[k * n + j] = entry;
+                }
+            }
+        }
+        for (j, &sum) in self.norms.sums_of_squares().iter().enumerate() {
+            full[j * n + j] = sum;
+        }
+        Array2::from_shape_vec((n, n), full).map_err(|_| too_large())
+    }
+
+    /// Adds the tokens of a batch, each times a factor, and then has seen what `norms` have.
+    fn add<A: Element>(
+        &mut self,
+        norms: ColumnNorms,
+        batch: &ArrayRef2<A>,
+        tokens: &[(usize, f64)],
+    ) -> Result<()> {
+        if !tokens.is_empty() {
+            self.allocate()?;
+        }
+        self.norms = norms;
+        self.push(batch, tokens);
+        Ok(())
+    }
+
+    fn allocate(&mut self) -> Result<()> {
+        if self.folded.is_empty() {
+            self.folded = Symmetric::zeros(self.norms.features())?;
+        }
+        Ok(())
+    }
+
+    /// Adds tokens to the block of their type, and the block to the sum when it is full.
+    fn push<A: Element>(&mut self, batch: &ArrayRef2<A>, mut tokens: &[(usize, f64)]) {
+        let blocks: [&mut dyn Any; 2] = [&mut self.narrow, &mut self.wide];
+        let mut blocks = blocks.into_iter();
+        // There is one, since only these two types are computed in.
+        let Some(block) = blocks.find_map(|block| block.downcast_mut::<Block<A::Compute>>()) else {
+            return;
+        };
+        while !tokens.is_empty() {
+            let (now, later) = tokens.split_at(tokens.len().min(block.room()));
+            block.push(batch, now);
+            if block.room() == 0 {
+                let mut product = Vec::new();
+                for (rows, sums) in self.folded.panels_mut() {
+                    block.add_product(self.backend, &rows, sums, &mut product);
+                }
+                block.clear();
+            }
+            tokens = later;
+        }
+    }
+}
+
+impl ActivationStats for Gram {
+    fn features(&self) -> usize {
+        self.norms.features()
+    }
+
+    fn tokens(&self) -> u64 {
+        self.norms.tokens()
+    }
+
+    fn sums_of_squares(&self) -> &[f64] {
+        self.norms.sums_of_squares()
+    }
+
+    fn gram(&self) -> Option<&Gram> {
+        Some(self)
+    }
+}
+
+impl LowerTriangle for Gram {
+    fn diagonal(&self) -> &[f64] {
+        self.norms.sums_of_squares()
+    }
+
+    fn panels(&self) -> Vec<Range<usize>> {
+        self.folded.panels()
+    }
+
+    fn panel(&self, rows: &Range<usize>) -> Cow<'_, [f64]> {
+        let mut panel = Cow::Borrowed(self.folded.panel(rows));
+        if !self.narrow.is_empty() {
+            self.narrow
+                .add_product(self.backend, rows, panel.to_mut(), &mut Vec::new());
+        }
+        if !self.wide.is_empty() {
+            self.wide
+                .add_product(self.backend, rows, panel.to_mut(), &mut Vec::new());
+        }
+        panel
+    }
+}
+
+/// Statistics as they are stored; when read, not yet checked.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename = "Gram")]
+struct StoredGram<'a> {
+    norms: Cow<'a, ColumnNorms>,
+    folded: Cow<'a, Symmetric>,
+    /// The tokens of the blocks, [tokens, features].
+    narrow: Vec<f32>,
+    wide: Vec<f64>,
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Gram {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        let stored = StoredGram {
+            norms: Cow::Borrowed(&self.norms),
+            folded: Cow::Borrowed(&self.folded),
+            narrow: self.narrow.to_batch().into_raw_vec_and_offset().0,
+            wide: self.wide.to_batch().into_raw_vec_and_offset().0,
+        };
+        stored.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<StoredGram<'_>> for Gram {
+    type Error = Error;
+
+    fn try_from(stored: StoredGram<'_>) -> Result<Self> {
+        let mut gram = Self {
+            norms: stored.norms.into_owned(),
+            folded: stored.folded.into_owned(),
+            ..Self::new(0)
+        };
+        let n = gram.norms.features();
+        let damaged = |reason: &str| Error::Damaged {
+            what: "statistics",
+            reason: format!("{reason} of {n} features"),
+        };
+        let unseen = gram.norms.tokens() == 0 && gram.folded.is_empty();
+        if !(unseen || gram.folded.is_valid(n)) {
+            return Err(damaged("they do not hold all products, finite,"));
+        }
+        gram.narrow = Block::from_tokens(n, stored.narrow)
+            .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
+        gram.wide = Block::from_tokens(n, stored.wide)
+            .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
+        Ok(gram)
+    }
+}
