@@ -39,6 +39,9 @@ pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'st
     /// Rounds a value to this type.
     fn narrow(value: Self::Compute) -> Self;
 
+    /// Rounds a run of values. Values past the shorter of the two runs are left alone.
+    fn narrow_run(run: &[Self::Compute], out: &mut [Self]);
+
     /// Whether this is the zero whose sign bit is set.
     fn is_negative_zero(self) -> bool;
 }
@@ -89,6 +92,10 @@ macro_rules! real {
             #[inline]
             fn narrow(value: Self) -> Self {
                 value
+            }
+
+            fn narrow_run(run: &[Self], out: &mut [Self]) {
+                Self::widen_run(run, out);
             }
 
             #[inline]
@@ -158,6 +165,11 @@ macro_rules! half {
             #[inline]
             fn narrow(value: f32) -> Self {
                 Self::from_f32(value)
+            }
+
+            fn narrow_run(run: &[f32], out: &mut [Self]) {
+                let len = run.len().min(out.len());
+                out[..len].convert_from_f32_slice(&run[..len]);
             }
 
             #[inline]

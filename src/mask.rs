@@ -225,6 +225,21 @@ impl Mask {
         &self.words[row * len..(row + 1) * len]
     }
 
+    /// Copies the marks of a row from column `start` on to `len` bits of `words`.
+    #[cfg(any(feature = "faer", feature = "lapack"))]
+    pub(crate) fn copy_run(&self, row: usize, start: usize, len: usize, words: &mut [u64]) {
+        let marks = &self.row_words(row)[start / 64..];
+        let shift = start % 64;
+        for (i, word) in words.iter_mut().enumerate().take(words_for(len)) {
+            let next = marks.get(i + 1).copied().unwrap_or(0);
+            // Shifting by all 64 bits is not defined.
+            *word = marks[i] >> shift | (next << 1) << (63 - shift);
+        }
+        if !len.is_multiple_of(64) {
+            words[len / 64] &= (1 << (len % 64)) - 1;
+        }
+    }
+
     /// All rows, to be marked independently of each other.
     pub(crate) fn rows_mut(&mut self) -> Vec<MaskRow<'_>> {
         let columns = self.columns;
@@ -299,11 +314,17 @@ impl<'a> MaskRow<'a> {
         kernels::mark_lowest(&scores[..len], count, self.words, start);
     }
 
-    /// Marks the columns from `start` on whose bits among the first `len` of `words` are set.
+    /// Marks the columns from `start` on whose bits in `words` are set: `len` bits, zeros after them.
     pub(crate) fn set_run(&mut self, start: usize, len: usize, words: &[u64]) {
-        for bit in (0..len).filter(|bit| words[bit / 64] >> (bit % 64) & 1 == 1) {
-            let column = start + bit;
-            self.words[column / 64] |= 1 << (column % 64);
+        let (first, shift) = (start / 64, start % 64);
+        for (i, &word) in words[..words_for(len)].iter().enumerate() {
+            self.words[first + i] |= word << shift;
+            // What is shifted out belongs to the next word, if the run reaches that far.
+            if shift > 0
+                && let Some(next) = self.words.get_mut(first + i + 1)
+            {
+                *next |= word >> (64 - shift);
+            }
         }
     }
 

@@ -48,14 +48,27 @@ where
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) fn read_all<T: Real>(matrix: &dyn Rows<T>) -> Result<Vec<T>> {
     let (rows, columns) = matrix.dim();
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(rows * columns)
-        .map_err(|_| Error::TooLarge { rows, columns })?;
-    copy.resize(rows * columns, T::zero());
+    let mut copy = zeros(rows, columns)?;
     let work = copy.chunks_exact_mut(columns.max(1)).enumerate().collect();
     let results = parallel::map(work, || (), |(), (row, out)| matrix.read(row, 0, out));
     results.into_iter().collect::<Result<()>>()?;
     Ok(copy)
+}
+
+/// As many zeros as a matrix has numbers.
+///
+/// # Errors
+///
+/// [`Error::TooLarge`] if there is no memory for them.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> Result<Vec<T>> {
+    let too_large = || Error::TooLarge { rows, columns };
+    let len = rows.checked_mul(columns).ok_or_else(too_large)?;
+    // Only trying: memory that comes zeroed is touched later, by the threads that work on it.
+    Vec::<T>::new()
+        .try_reserve_exact(len)
+        .map_err(|_| too_large())?;
+    Ok(vec![T::zero(); len])
 }
 
 /// The largest magnitude of a matrix whose values are finite.

@@ -1,5 +1,6 @@
 //! Sums: of the squares of activations, and of what pruning a row costs.
 
+use super::dispatch::kernel;
 use crate::element::Real;
 
 /// How many partial sums a reduction runs over, whatever the instruction set.
@@ -53,21 +54,16 @@ pub(crate) fn row_cost<T: Real>(
     }
 }
 
-/// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
-pub(crate) fn dot<T: Real>(x: &[T], y: &[T], scale: f64) -> f64 {
-    let mut lanes = [0.0; LANES];
-    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
-        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-            *lane += (x.as_f64() * scale) * (y.as_f64() * scale);
+kernel! {
+    /// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
+    pub(crate) fn dot<T: Real>(x: &[T], y: &[T], scale: f64) -> f64 {
+        let mut lanes = [0.0; LANES];
+        for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+            for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+                *lane += (x.as_f64() * scale) * (y.as_f64() * scale);
+            }
         }
-    }
-    lane_sum(lanes)
-}
-
-/// `run[j] -= factor * line[j]`
-pub(crate) fn subtract_scaled<T: Real>(run: &mut [T], factor: T, line: &[T]) {
-    for (x, &y) in run.iter_mut().zip(line) {
-        *x = *x - factor * y;
+        lane_sum(lanes)
     }
 }
 

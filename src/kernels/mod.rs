@@ -2,13 +2,24 @@
 //!
 //! Every reduction runs over a fixed number of lanes, so a result has the same bits whatever
 //! instructions the compiler finds for it.
+//!
+//! This is the only folder with code that the compiler cannot check (`unsafe`), all of it calls
+//! of functions that are compiled for instructions not every machine has.
+#![allow(
+    unsafe_code,
+    reason = "a function compiled for an instruction set can only be called so"
+)]
 
 mod accumulate;
+mod dispatch;
+mod eliminate;
 mod mark;
 mod score;
 mod select;
 
-pub(crate) use accumulate::{RowCost, add_squares, dot, row_cost, subtract_scaled};
-pub(crate) use mark::{largest, zero_marked};
+pub(crate) use accumulate::{RowCost, add_squares, dot, row_cost};
+use dispatch::InstructionSet;
+pub(crate) use eliminate::{ROWS, eliminate};
+pub(crate) use mark::{largest, subtract, zero_marked};
 pub(crate) use score::{abs, scaled_abs};
-pub(crate) use select::{cut, mark_lowest, mark_lowest_of_groups};
+pub(crate) use select::{cut, mark_lowest, mark_lowest_of_groups, mark_up_to};

@@ -2,6 +2,7 @@
 //!
 //! Scores are not negative and not NaN, so they order like their bits; see [`Real::key`].
 
+use super::dispatch::kernel;
 use crate::element::Real;
 
 /// Marks the `count` lowest of `scores`; score `j` is bit `start + j` of `marks`.
@@ -96,7 +97,7 @@ pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
             interpolate(low, high, count - below, up_to - below)
         };
         let bound = T::from_key(pivot);
-        let under = scores.iter().map(|&s| usize::from(s < bound)).sum();
+        let under = count_below(scores, bound);
         let before = up_to - below;
         if under < count {
             (low, below) = (pivot, under);
@@ -128,6 +129,28 @@ pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
     Cut {
         threshold: T::from_key(threshold),
         ties: rank - strictly_lower + 1,
+    }
+}
+
+kernel! {
+    /// How many scores are less than `bound`.
+    fn count_below<T: Real>(scores: &[T], bound: T) -> usize {
+        // Counting in 32 bits keeps as many lanes busy as the scores fill.
+        let runs = scores.chunks(1 << 20);
+        runs.map(|run| run.iter().map(|&s| u32::from(s < bound)).sum::<u32>() as usize)
+            .sum()
+    }
+}
+
+kernel! {
+    /// Sets the bit of every score up to `threshold`, and clears the others.
+    pub(crate) fn mark_up_to<T: Real>(scores: &[T], threshold: T, marks: &mut [u64]) {
+        for (word, scores) in marks.iter_mut().zip(scores.chunks(64)) {
+            *word = 0;
+            for (bit, &score) in scores.iter().enumerate() {
+                *word |= u64::from(score <= threshold) << bit;
+            }
+        }
     }
 }
 

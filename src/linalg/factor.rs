@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::{Backend, Panel, PanelMut};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
+use crate::matrix::zeros;
 use crate::parallel;
 
 /// How often the damping is raised before giving up, and by how much.
@@ -76,14 +77,7 @@ pub(crate) fn factorize<T: Real>(
     let mean = mean_of_live(gram.diagonal());
     let scale = inverse_power_of_two(mean);
 
-    let mut reversed = Vec::new();
-    reversed
-        .try_reserve_exact(n * n)
-        .map_err(|_| Error::TooLarge {
-            rows: n,
-            columns: n,
-        })?;
-    reversed.resize(n * n, T::zero());
+    let mut reversed = zeros(n, n)?;
     let mut pivot = 0;
     for raise in 0..=RAISES {
         let damping = damping * RAISE.powi(raise);

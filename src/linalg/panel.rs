@@ -103,7 +103,7 @@ impl<'a, T> PanelMut<'a, T> {
     }
 
     /// The part that `columns` make up.
-    pub(super) fn columns_of(self, columns: Range<usize>) -> Self {
+    pub(crate) fn columns_of(self, columns: Range<usize>) -> Self {
         let range = span(&(0..self.rows), &columns, self.stride);
         Self {
             data: &mut self.data[range],

@@ -67,40 +67,37 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
     }
 }
 
-/// Checks the scores of a run of weights that starts at `(row, column)`, and makes those of weights
-/// that count as zero 0.
+/// Makes +0.0 of every -0.0, whose bits would make it the highest score, and checks all scores.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidScore`] with the first score that is negative, infinite or not a number.
+/// [`Error::InvalidScore`] with the first score that is negative, infinite or not a number;
+/// `place` says where in the layer a score of the run stands.
 pub(crate) fn settle_scores<T: Real>(
     metric: &str,
-    (row, column): (usize, usize),
-    is_zero: &[bool],
     scores: &mut [T],
+    place: impl Fn(usize) -> (usize, usize),
 ) -> Result<()> {
+    let is_valid = |score: T| (score >= T::zero()) & (score < T::infinity());
     let mut valid = true;
-    for (score, &is_zero) in scores.iter_mut().zip(is_zero) {
-        // Adding zero makes +0.0 of -0.0, whose bits would make it the highest.
-        *score = if is_zero {
-            T::zero()
-        } else {
-            *score + T::zero()
-        };
-        valid &= *score >= T::zero() && *score < T::infinity();
+    for score in &mut *scores {
+        *score = *score + T::zero();
+        valid &= is_valid(*score);
     }
     if valid {
         return Ok(());
     }
-    let invalid = |score: &&T| !(**score >= T::zero() && **score < T::infinity());
-    match (column..).zip(&*scores).find(|(_, score)| invalid(score)) {
-        Some((column, score)) => Err(Error::InvalidScore {
-            metric: metric.to_owned(),
-            row,
-            column,
-            score: score.as_f64(),
-        }),
+    match scores.iter().position(|&score| !is_valid(score)) {
         None => Ok(()),
+        Some(index) => {
+            let (row, column) = place(index);
+            Err(Error::InvalidScore {
+                metric: metric.to_owned(),
+                row,
+                column,
+                score: scores[index].as_f64(),
+            })
+        }
     }
 }
 

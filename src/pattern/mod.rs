@@ -94,6 +94,9 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
 pub trait RowRule<T: Real = f32>: Send + Sync {
     /// Marks the weights of a row to prune. `marks` has a column for each score and is empty.
     ///
+    /// A rule that decides in [groups](Self::group) may be given the groups of several rows, one
+    /// after the other.
+    ///
     /// The scores of protected weights are infinite. A rule that marks one all the same makes
     /// pruning fail with [`Error::TooManyProtected`].
     fn select(&self, scores: &[T], marks: &mut MaskRow<'_>);

@@ -97,8 +97,11 @@ pub(super) fn mark_lowest_of_layer<T: Real>(scores: &dyn Rows<T>, count: usize) 
         return Ok(mask);
     }
     let (threshold, ties) = cut(scores, count)?;
+    mark_all_up_to(scores, T::from_key(threshold), &mut mask)?;
+    if mask.count() == count {
+        return Ok(mask);
+    }
     let last = last_tie(scores, threshold, ties)?;
-
     let work = mask.rows_mut().into_iter().enumerate().collect();
     let on_edge = parallel::map(
         work,
@@ -130,18 +133,23 @@ pub(super) fn mark_up_to_threshold<T: Real>(scores: &dyn Rows<T>, rank: usize) -
         return Ok(mask);
     }
     let (threshold, _) = cut(scores, rank + 1)?;
-    let work = mask.rows_mut().into_iter().enumerate().collect();
+    mark_all_up_to(scores, T::from_key(threshold), &mut mask)?;
+    Ok(mask)
+}
+
+/// Marks all scores up to `threshold`.
+fn mark_all_up_to<T: Real>(scores: &dyn Rows<T>, threshold: T, mask: &mut Mask) -> Result<()> {
+    let (_, columns) = scores.dim();
     let results = parallel::map(
-        work,
+        mask.rows_mut().into_iter().enumerate().collect(),
         || vec![T::default(); columns],
         |buffer, (row, mut marks)| {
             scores.read(row, 0, buffer)?;
-            marks.fill(|j| buffer[j].key() <= threshold);
+            kernels::mark_up_to(buffer, threshold, marks.words_mut());
             Ok(())
         },
     );
-    results.into_iter().collect::<Result<()>>()?;
-    Ok(mask)
+    results.into_iter().collect()
 }
 
 /// Scores up to this number are held while they are ranked.

@@ -2,10 +2,11 @@
 
 mod cost;
 mod scores;
+mod subtraction;
 
 use std::time::Instant;
 
-use ndarray::{Array2, ArrayRef2, ArrayViewMut1, Axis};
+use ndarray::{ArrayRef2, ArrayViewMut1, Axis};
 use num_traits::Float;
 
 use crate::element::{Element, Real, widened};
@@ -15,7 +16,7 @@ use crate::mask::{Mask, MaskRow, check_shape, words_for};
 use crate::metric::{ImportanceMetric, Scorer, Wanda};
 use crate::parallel;
 use crate::pattern::{RowRule, SparsityPattern};
-use crate::report::{ErrorBasis, LayerReport, RelativeError};
+use crate::report::{LayerReport, RelativeError};
 use crate::stats::ActivationStats;
 use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 #[cfg(any(feature = "faer", feature = "lapack"))]
@@ -148,7 +149,7 @@ impl<M, P, U> Pruner<M, P, U> {
         let done = if w.is_empty() {
             Done::default()
         } else if let Some(updated) = self.run_update(w, stats)? {
-            subtract(w, &updated)
+            subtraction::apply(w, &updated)
         } else {
             self.prune_only(w, stats, largest)?
         };
@@ -224,12 +225,12 @@ impl<M, P, U> Pruner<M, P, U> {
             metric: &self.metric,
             pattern: &self.pattern,
             protected: self.protected.as_ref(),
-            stored: |value| A::narrow(value).widen(),
+            round: A::as_compute(&[]).is_none().then_some(round_run::<A>),
         })?;
         if let Some(updated) = &updated {
             check_shape(w.dim(), &updated.mask)?;
             self.check_protected(&updated.mask)?;
-            check_removed(w, &updated.removed)?;
+            subtraction::check(w, &updated.removed)?;
         }
         Ok(updated)
     }
@@ -391,58 +392,10 @@ struct Done {
     damping: Option<f64>,
 }
 
-/// Checks that what an update removed fits the layer and leaves finite weights.
-fn check_removed<A: Element>(w: &ArrayRef2<A>, removed: &Array2<A::Compute>) -> Result<()> {
-    if removed.dim() != w.dim() {
-        return Err(Error::UpdateShape {
-            weights: w.dim(),
-            update: removed.dim(),
-        });
-    }
-    let rows = w.axis_iter(Axis(0)).zip(removed.rows()).collect();
-    let overflows = parallel::map(
-        rows,
-        || (),
-        |(), (weights, removed)| {
-            let mut pairs = weights.iter().zip(removed);
-            pairs.position(|(w, &removed)| !A::narrow(w.widen() - removed).widen().is_finite())
-        },
-    );
-    let first = overflows
-        .iter()
-        .enumerate()
-        .find_map(|(row, column)| Some((row, (*column)?)));
-    match first {
-        None => Ok(()),
-        Some((row, column)) => Err(Error::Overflow {
-            row,
-            column,
-            value: (w[[row, column]].widen() - removed[[row, column]]).as_f64(),
-        }),
-    }
-}
-
-/// Subtracts what an update removed.
-fn subtract<A: Element>(w: &mut ArrayRef2<A>, updated: &Updated<A::Compute>) -> Done {
-    let rows = w.axis_iter_mut(Axis(0)).zip(updated.removed.rows());
-    let zeros = parallel::map(
-        rows.collect(),
-        || (),
-        |(), (mut weights, removed)| {
-            for (w, &removed) in weights.iter_mut().zip(removed) {
-                *w = A::narrow(w.widen() - removed);
-            }
-            count_zeros(&weights)
-        },
-    );
-    Done {
-        pruned: updated.mask.count(),
-        zeros: zeros.into_iter().sum(),
-        error: updated.relative_error.map(|value| RelativeError {
-            value,
-            basis: ErrorBasis::Gram,
-        }),
-        damping: updated.damping,
+/// Rounds values to `A`.
+fn round_run<A: Element>(run: &mut [A::Compute]) {
+    for x in run {
+        *x = A::narrow(*x).widen();
     }
 }
 

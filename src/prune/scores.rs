@@ -1,7 +1,7 @@
 //! The scores of a layer, computed when they are read.
 
 use ndarray::{ArrayRef2, s};
-use num_traits::Float;
+use num_traits::{Float, Zero};
 
 use crate::element::{Element, widened};
 use crate::error::Result;
@@ -30,8 +30,12 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
         let weights = widened(&run, &mut buffer);
         self.scorer.score(row, start, weights, out);
         if let Some(metric) = self.checked_as {
-            let zeros: Vec<bool> = weights.iter().map(num_traits::Zero::is_zero).collect();
-            settle_scores(metric, (row, start), &zeros, out)?;
+            for (score, weight) in out.iter_mut().zip(weights) {
+                if weight.is_zero() {
+                    *score = A::Compute::zero();
+                }
+            }
+            settle_scores(metric, out, |j| (row, start + j))?;
         }
         if let Some(protected) = self.protected {
             for (j, score) in out.iter_mut().enumerate() {

@@ -46,8 +46,17 @@ pub struct UpdateTask<'a, T: Real> {
     pub pattern: &'a dyn SparsityPattern<T>,
     /// Weights that must not be pruned.
     pub protected: Option<&'a Mask>,
-    /// Rounds a value to the type the weights are stored in.
-    pub stored: fn(T) -> T,
+    /// Rounds values to the type the weights are stored in, unless that is `T` itself.
+    pub round: Option<fn(&mut [T])>,
+}
+
+impl<T: Real> UpdateTask<'_, T> {
+    /// Whether a weight must not be pruned.
+    #[must_use]
+    pub fn is_protected(&self, row: usize, column: usize) -> bool {
+        let protected = self.protected;
+        protected.is_some_and(|mask| mask.get(row, column) == Some(true))
+    }
 }
 
 impl<T: Real> std::fmt::Debug for UpdateTask<'_, T> {

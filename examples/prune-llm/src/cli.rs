@@ -1,22 +1,47 @@
 //! The command line.
 
-use clap::{Parser, ValueEnum};
-use std::{fmt, path::PathBuf};
+use crate::recipe::{Method, Recipe, Update};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use wanda::Pattern;
 
-const EXAMPLES: &str = "\
+const PRUNE_EXAMPLES: &str = "\
 Examples:
   The whole job on SmolLM2-135M-Instruct, fetched at the first run, with no data needed:
     cargo run --release -p prune-llm
 
   Two of every four weights kept, measured on a text of yours (here this project's README):
-    cargo run --release -p prune-llm -- --pattern 2:4 --eval README.md --eval-windows 4 --eval-length 128
+    cargo run --release -p prune-llm -- \\
+      --pattern 2:4 --eval README.md --eval-windows 4 --eval-length 128
+
+  SparseGPT as published:
+    cargo run --release -p prune-llm -- \\
+      --method sparsegpt --pattern per-layer:0.5
+
+  Wanda, with the weights that stay making up for those that go:
+    cargo run --release -p prune-llm -- --method wanda --update obs
 
   Magnitude pruning, the baseline, with a report as JSON:
-    cargo run --release -p prune-llm -- --method magnitude --pattern per-layer:0.5 --report report.json
+    cargo run --release -p prune-llm -- \\
+      --method magnitude --pattern per-layer:0.5 --report report.json
 
   A model from the Hugging Face Hub (a GGUF file or a folder on disk work the same way):
-    cargo run --release -p prune-llm -- --model HuggingFaceTB/SmolLM2-135M --output pruned";
+    cargo run --release -p prune-llm -- \\
+      --model HuggingFaceTB/SmolLM2-135M --output pruned";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  Everything on SmolLM2-135M-Instruct, with no data needed:
+    cargo run --release -p prune-llm -- compare
+
+  Measured on a text of yours (here this project's README), the table also as files:
+    cargo run --release -p prune-llm -- compare \\
+      --eval README.md --eval-windows 4 --eval-length 128 \\
+      --markdown table.md --json table.json";
+
+const MORE_JOBS: &str = "\
+All methods side by side in one table: see
+    cargo run --release -p prune-llm -- compare --help";
 
 /// Prune a Llama-architecture language model on a CPU.
 ///
@@ -24,22 +49,118 @@ Examples:
 /// after, and writes the pruned model as a Hugging Face folder. Without arguments it does all of
 /// this on SmolLM2-135M-Instruct.
 #[derive(Debug, Clone, Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100)]
-pub struct Args {
-    /// A GGUF file, a Hugging Face folder, or the id of a model on the Hugging Face Hub
+#[command(
+    version,
+    after_help = format!("{PRUNE_EXAMPLES}\n\n{MORE_JOBS}"),
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    job: Option<Job>,
+
+    #[command(flatten)]
+    prune: PruneArgs,
+}
+
+impl Cli {
+    /// What to do: to prune, where no subcommand says otherwise.
+    #[must_use]
+    pub fn job(self) -> Job {
+        self.job.unwrap_or(Job::Prune(self.prune))
+    }
+}
+
+/// The subcommands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Job {
+    /// Prune a model, measure it and write it: what is done without a subcommand
+    #[command(after_help = PRUNE_EXAMPLES)]
+    Prune(PruneArgs),
+
+    /// Measure all methods on one model, beside the dense one
     ///
-    /// [default: SmolLM2-135M-Instruct, kept in the user's cache folder]
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
+    /// Prunes by magnitude, wanda, sparsegpt, and wanda with the obs update, to 50 %, 4:8 and 2:4,
+    /// every time from the dense weights and with the same texts, and prints a table of
+    /// perplexities. At 50 %, weights are compared as where the method was published: in each row
+    /// (wanda), in the whole layer (magnitude), or in blocks of 128 columns (sparsegpt). No model
+    /// is written.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
+}
+
+/// What to prune, how, and where the result goes.
+#[derive(Debug, Clone, Args)]
+pub struct PruneArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
 
     /// How much a weight matters
     #[arg(long, value_enum, default_value_t = Method::Wanda)]
     pub method: Method,
 
+    /// What happens to the weights that stay [default: obs for sparsegpt, none for the others]
+    #[arg(long, value_enum)]
+    pub update: Option<Update>,
+
     /// Which weights go: "0.5" (half of every row), "2:4" (two of four kept), "per-layer:0.5",
-    /// "per-input:0.5", "block:16x4:0.5", "cumulative:0.5"
+    /// "per-input:0.5", "block:16x4:0.5", "cumulative:0.5", "threshold:0.5"
+    ///
+    /// The default compares the weights of a row, whatever the method. The published sparsegpt
+    /// compares those of all rows: "per-layer:0.5", which the obs update decides block by block
+    /// of 128 columns, or with the threshold of the published code, which takes ties along,
+    /// "threshold:0.5".
     #[arg(long, default_value = "0.5")]
     pub pattern: Pattern,
+
+    /// The folder to write the pruned model to [default: ./MODEL-METHOD-PATTERN, with the update
+    /// after the method if it is not the method's own]
+    ///
+    /// It must not exist, be empty, or have been written by this program, in which case it is
+    /// replaced once the new one is complete.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Also write the results as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+}
+
+impl PruneArgs {
+    /// How to prune.
+    #[must_use]
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            method: self.method,
+            update: self.update.unwrap_or(self.method.own_update()),
+            pattern: self.pattern,
+        }
+    }
+}
+
+/// What to compare on, and where the table goes.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// Also write the results as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub json: Option<PathBuf>,
+
+    /// Also write the table as Markdown
+    #[arg(long, value_name = "FILE.md")]
+    pub markdown: Option<PathBuf>,
+}
+
+/// A model, and the texts to calibrate and to measure it on.
+#[derive(Debug, Clone, Args)]
+pub struct InputArgs {
+    /// A GGUF file, a Hugging Face folder, or the id of a model on the Hugging Face Hub
+    ///
+    /// [default: SmolLM2-135M-Instruct, kept in the user's cache folder]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
 
     /// Text to calibrate on [default: text sampled from the dense model]
     #[arg(long, value_name = "FILE")]
@@ -65,58 +186,9 @@ pub struct Args {
     #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = at_least::<2>)]
     pub eval_length: usize,
 
-    /// The folder to write the pruned model to [default: ./MODEL-METHOD-PATTERN]
-    ///
-    /// It must not exist, be empty, or have been written by this program, in which case it is
-    /// replaced once the new one is complete.
-    #[arg(long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
-
-    /// Also write the results as JSON
-    #[arg(long, value_name = "FILE.json")]
-    pub report: Option<PathBuf>,
-
     /// Decides the sampled text
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-}
-
-/// The importance metrics on offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Method {
-    /// The size of a weight; looks at no data
-    Magnitude,
-    /// The size of a weight times the norm of its input
-    Wanda,
-}
-
-impl Method {
-    /// The library's metric of this name.
-    #[must_use]
-    pub fn metric(self) -> &'static dyn wanda::ImportanceMetric {
-        match self {
-            Self::Magnitude => &wanda::Magnitude,
-            Self::Wanda => &wanda::Wanda,
-        }
-    }
-
-    /// Whether pruning is impossible without calibration.
-    #[must_use]
-    pub fn needs_calibration(self) -> bool {
-        match self {
-            Self::Magnitude => false,
-            Self::Wanda => true,
-        }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Magnitude => "magnitude",
-            Self::Wanda => "wanda",
-        })
-    }
 }
 
 fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
@@ -124,5 +196,94 @@ fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
         Ok(value) if value >= MIN => Ok(value),
         Ok(_) => Err(format!("it must be at least {MIN}")),
         Err(_) => Err("it must be a whole number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn job(line: &[&str]) -> Job {
+        Cli::try_parse_from(line).unwrap().job()
+    }
+
+    #[test]
+    fn pruning_is_what_is_done_without_a_subcommand() {
+        for more in [vec![], vec!["--pattern", "2:4", "--seed", "3"]] {
+            let bare = [vec!["prune-llm"], more.clone()].concat();
+            let spelled_out = [vec!["prune-llm", "prune"], more].concat();
+            assert!(matches!(job(&bare), Job::Prune(_)));
+            assert_eq!(
+                format!("{:?}", job(&bare)),
+                format!("{:?}", job(&spelled_out))
+            );
+        }
+        assert!(matches!(job(&["prune-llm", "compare"]), Job::Compare(_)));
+    }
+
+    #[test]
+    fn arguments_belong_to_one_job() {
+        for line in [
+            ["prune-llm", "--seed=3", "compare"],
+            ["prune-llm", "compare", "--method=wanda"],
+            ["prune-llm", "prune", "--markdown=table.md"],
+        ] {
+            assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_update_is_the_method_s_own_unless_given() {
+        let recipe = |more: &[&str]| match job(&[&["prune-llm"], more].concat()) {
+            Job::Prune(args) => args.recipe().to_string(),
+            Job::Compare(_) => unreachable!("no subcommand was given"),
+        };
+        assert_eq!(recipe(&[]), "wanda, 0.5");
+        assert_eq!(recipe(&["--update", "obs"]), "wanda-obs, 0.5");
+        assert_eq!(recipe(&["--method", "sparsegpt"]), "sparsegpt, 0.5");
+        assert_eq!(
+            recipe(&["--method", "sparsegpt", "--update", "none"]),
+            "sparsegpt-none, 0.5"
+        );
+        assert_eq!(
+            recipe(&["--method", "magnitude", "--update", "obs"]),
+            "magnitude-obs, 0.5"
+        );
+    }
+
+    #[test]
+    fn examples_work_when_pasted() {
+        let mut command = Cli::command();
+        let help: Vec<String> = [&command]
+            .into_iter()
+            .chain(command.get_subcommands())
+            .filter_map(|command| command.get_after_help())
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(help.len(), 3);
+        for text in help {
+            // A line that a narrow terminal breaks would be pasted as two commands.
+            let mut commands = text.lines().filter(|line| line.starts_with("    "));
+            assert!(commands.all(|line| line.len() < 80), "{text}");
+
+            let text = text.replace("\\\n", "");
+            let mut examples = 0;
+            for line in text.lines() {
+                let Some(arguments) = line.trim().strip_prefix("cargo run --release -p prune-llm")
+                else {
+                    continue;
+                };
+                let arguments = arguments.strip_prefix(" --").unwrap_or(arguments);
+                let line = ["prune-llm"]
+                    .into_iter()
+                    .chain(arguments.split_whitespace());
+                if let Err(error) = command.try_get_matches_from_mut(line) {
+                    assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{error}");
+                }
+                examples += 1;
+            }
+            assert!(examples >= 2, "{text}");
+        }
     }
 }

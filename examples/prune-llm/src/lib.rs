@@ -2,19 +2,25 @@
 //!
 //! The program is a thin layer over this library, so that its parts can be tested and borrowed:
 //! [`model`] reads, runs and writes models, [`prune`](mod@prune) calibrates and prunes them block
-//! by block, [`run`](mod@run) does the whole job.
+//! by block, [`run`](mod@run) does the whole job and [`compare`](mod@compare) does it with several
+//! methods, side by side.
 
 pub mod cli;
+pub mod compare;
 pub mod fetch;
 pub mod input;
+pub mod json;
 pub mod matrix;
 pub mod model;
 pub mod perplexity;
 pub mod progress;
 pub mod prune;
+pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod setup;
 pub mod staging;
+pub mod stats;
 pub mod text;
 pub mod tokenizer;

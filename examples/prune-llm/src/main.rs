@@ -1,12 +1,22 @@
 //! `prune-llm`: see `prune-llm --help`.
 
 use clap::Parser;
-use prune_llm::{cli::Args, progress::Progress, run::run};
+use prune_llm::{
+    cli::{Cli, Job},
+    compare::compare,
+    progress::Progress,
+    run::run,
+};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match run(&Args::parse(), Progress::new()) {
-        Ok(_) => ExitCode::SUCCESS,
+    let progress = Progress::new();
+    let result = match Cli::parse().job() {
+        Job::Prune(args) => run(&args, progress).map(drop),
+        Job::Compare(args) => compare(&args, progress).map(drop),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

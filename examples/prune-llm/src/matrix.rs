@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
 use std::cell::Cell;
 use wanda::{
-    ActivationStats, Element, ImportanceMetric, LayerReport, Pattern, Pruner,
+    ActivationStats, Element, ImportanceMetric, LayerReport, Pruner, SparsityPattern, WeightUpdate,
     ndarray::{ArrayView2, ArrayViewMut2},
 };
 
@@ -31,14 +31,13 @@ pub fn with_rows<R>(
 ///
 /// # Errors
 /// What the library says of the weights or the statistics.
-pub fn prune_in_place(
+pub fn prune_in_place<M: ImportanceMetric, P: SparsityPattern, U: WeightUpdate>(
     weights: &Tensor,
-    metric: &dyn ImportanceMetric,
-    pattern: Pattern,
+    pruner: &Pruner<M, P, U>,
     stats: &dyn ActivationStats,
 ) -> Result<LayerReport> {
     let op = PruneInPlace {
-        pruner: Pruner::new(metric, pattern),
+        pruner,
         stats,
         report: Cell::new(None),
     };
@@ -48,13 +47,13 @@ pub fn prune_in_place(
 
 /// candle lends out its storage for writing to custom operations only; this one hands the pruner's
 /// result back through a cell.
-struct PruneInPlace<'a> {
-    pruner: Pruner<&'a dyn ImportanceMetric, Pattern>,
+struct PruneInPlace<'a, M, P, U> {
+    pruner: &'a Pruner<M, P, U>,
     stats: &'a dyn ActivationStats,
     report: Cell<Option<Result<LayerReport>>>,
 }
 
-impl PruneInPlace<'_> {
+impl<M: ImportanceMetric, P: SparsityPattern, U: WeightUpdate> PruneInPlace<'_, M, P, U> {
     fn prune<A: Element<Compute = f32>>(
         &self,
         data: &mut [A],
@@ -68,7 +67,9 @@ impl PruneInPlace<'_> {
     }
 }
 
-impl InplaceOp1 for PruneInPlace<'_> {
+impl<M: ImportanceMetric, P: SparsityPattern, U: WeightUpdate> InplaceOp1
+    for PruneInPlace<'_, M, P, U>
+{
     fn name(&self) -> &'static str {
         "prune"
     }

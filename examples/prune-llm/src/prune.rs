@@ -2,17 +2,18 @@
 
 use crate::{
     matrix,
-    model::{Model, Observer, Tap},
+    model::{Model, Tap},
     progress::Progress,
+    recipe::Recipe,
+    stats::InputStats,
     text::Sequences,
 };
 use anyhow::{Context, Result};
-use candle_core::Tensor;
-use std::time::{Duration, Instant};
-use wanda::{
-    ActivationStats, ColumnNorms, ImportanceMetric, LayerReport, NoStats, Pattern,
-    ndarray::ArrayRef2,
+use std::{
+    fmt,
+    time::{Duration, Instant},
 };
+use wanda::{ActivationStats, LayerReport, NoStats, Pruner};
 
 /// What pruning a model gave.
 #[derive(Debug, Default)]
@@ -39,6 +40,20 @@ impl Outcome {
     }
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.2} % of the weights in {} layers are zero ({:.1} s of calibration, {:.1} s of \
+             pruning)",
+            100.0 * self.sparsity(),
+            self.layers.len(),
+            self.calibrate.as_secs_f64(),
+            self.prune.as_secs_f64(),
+        )
+    }
+}
+
 /// Prunes all linear layers in the blocks of `model`.
 ///
 /// With calibration sequences: all statistics of a block come from the block while it is dense,
@@ -46,14 +61,14 @@ impl Outcome {
 /// and the block runs again for the next one's input. Without them no forward pass is made.
 ///
 /// # Errors
-/// A metric that needs statistics is given none, or the weights cannot be pruned.
+/// A recipe that needs statistics is given none, or the weights cannot be pruned.
 pub fn prune(
     model: &mut Model,
-    metric: &dyn ImportanceMetric,
-    pattern: Pattern,
+    recipe: &Recipe,
     calibration: Option<&Sequences>,
     progress: Progress,
 ) -> Result<Outcome> {
+    let pruner = Pruner::new(recipe.method.metric(), recipe.pattern).update(recipe.update);
     let mut outcome = Outcome::default();
     let blocks = model.blocks().len();
     let mut hidden = match calibration {
@@ -67,14 +82,18 @@ pub fn prune(
         let stats = match &hidden {
             Some((rope, batches)) => {
                 let dense = block.widened()?;
-                let mut norms = InputNorms::new(model);
+                let mut stats = if recipe.needs_gram() {
+                    InputStats::grams(&model.config)
+                } else {
+                    InputStats::norms(&model.config)
+                };
                 for x in batches {
                     dense
-                        .observe(x, rope, &mut norms)
+                        .observe(x, rope, &mut stats)
                         .with_context(|| format!("calibration failed in block {index}"))?;
                     bar.inc(1);
                 }
-                Some(norms)
+                Some(stats)
             }
             None => None,
         };
@@ -84,56 +103,29 @@ pub fn prune(
         for tap in Tap::ALL {
             let stats = stats
                 .as_ref()
-                .map_or(&NoStats as &dyn ActivationStats, |norms| norms.at(tap));
+                .map_or(&NoStats as &dyn ActivationStats, |stats| stats.at(tap));
             for &layer in tap.layers() {
                 let name = format!("model.layers.{index}.{}", layer.module());
-                let report = matrix::prune_in_place(block.linear(layer), metric, pattern, stats)
+                let report = matrix::prune_in_place(block.linear(layer), &pruner, stats)
                     .with_context(|| format!("cannot prune `{name}`"))?;
                 outcome.layers.push((name, report));
             }
         }
+        // Gram matrices are large; the forward pass gets their memory.
+        drop(stats);
         outcome.prune += start.elapsed();
 
         let start = Instant::now();
         if let Some((rope, batches)) = &mut hidden
             && index + 1 < blocks
         {
-            let pruned = block.widened()?;
+            let sparse = block.widened()?;
             for x in batches {
-                *x = pruned.forward(x, rope)?;
+                *x = sparse.forward(x, rope)?;
                 bar.inc(1);
             }
         }
         outcome.calibrate += start.elapsed();
     }
     Ok(outcome)
-}
-
-/// The norms of everything that flows into a block's linear layers.
-struct InputNorms {
-    taps: [ColumnNorms; Tap::ALL.len()],
-}
-
-impl InputNorms {
-    fn new(model: &Model) -> Self {
-        Self {
-            taps: Tap::ALL.map(|tap| ColumnNorms::new(tap.features(&model.config))),
-        }
-    }
-
-    fn at(&self, tap: Tap) -> &ColumnNorms {
-        &self.taps[tap as usize]
-    }
-}
-
-impl Observer for InputNorms {
-    fn input(&mut self, tap: Tap, input: &Tensor) -> Result<()> {
-        let norms = &mut self.taps[tap as usize];
-        matrix::with_rows(input, |rows| {
-            let rows: &ArrayRef2<f32> = &rows;
-            norms
-                .update(rows)
-                .with_context(|| format!("at the input of {}", tap.readers()))
-        })
-    }
 }

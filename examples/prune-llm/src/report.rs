@@ -1,16 +1,17 @@
 //! What a run gave, as JSON for programs.
 
-use crate::{prune::Outcome, staging};
+use crate::{json, prune::Outcome, recipe::Recipe, staging};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
+use wanda::ErrorBasis;
 
 /// The whole report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub model: String,
-    pub method: String,
-    pub pattern: String,
+    #[serde(flatten)]
+    pub recipe: Recipe,
     pub seed: u64,
     pub dense_perplexity: f64,
     pub perplexity: f64,
@@ -42,6 +43,11 @@ pub struct Layer {
     pub sparsity: f64,
     /// Squared error of the layer's output relative to the output; `None` without calibration.
     pub relative_error: Option<f64>,
+    /// What that error was computed from.
+    pub error_basis: Option<ErrorBasis>,
+    /// The damping that the update used, as a multiple of the mean of the Gram matrix's diagonal;
+    /// `None` without update.
+    pub damping: Option<f64>,
     pub seconds: f64,
 }
 
@@ -59,9 +65,7 @@ impl Report {
     /// # Errors
     /// When it cannot be serialized.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        let mut json = serde_json::to_vec_pretty(self)?;
-        json.push(b'\n');
-        Ok(json)
+        json::pretty(self)
     }
 }
 
@@ -76,6 +80,8 @@ pub fn layers(outcome: &Outcome) -> Vec<Layer> {
             shape: [report.rows(), report.columns()],
             sparsity: report.sparsity(),
             relative_error: report.relative_error().map(|error| error.value()),
+            error_basis: report.relative_error().map(|error| error.basis()),
+            damping: report.damping(),
             seconds: report.time().as_secs_f64(),
         })
         .collect()

@@ -1,6 +1,6 @@
 //! Files and folders that appear under their names only when they are complete.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -62,11 +62,25 @@ impl Staging {
     }
 }
 
+/// Refuses a folder where a file is to be written.
+///
+/// # Errors
+/// Says that it is one.
+pub fn check_file(target: &Path) -> Result<()> {
+    ensure!(
+        !target.is_dir(),
+        "`{}` is a folder; give the name of a file",
+        target.display()
+    );
+    Ok(())
+}
+
 /// Writes a file that is either complete or not there.
 ///
 /// # Errors
-/// When the file system refuses.
+/// `target` is a folder, or the file system refuses.
 pub fn write(target: &Path, contents: &[u8]) -> Result<()> {
+    check_file(target)?;
     let staging = Staging::beside(target)?;
     fs::write(staging.path("file"), contents)
         .with_context(|| format!("cannot write `{}`", target.display()))?;

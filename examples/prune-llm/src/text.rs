@@ -20,6 +20,8 @@ pub struct Sequences {
 impl Sequences {
     /// The first `count` times `length` tokens of a file, read as one text.
     ///
+    /// All line ends become "\n", as where published perplexities come from.
+    ///
     /// # Errors
     /// The file cannot be read, is not UTF-8, or is too short.
     pub fn from_file(
@@ -30,7 +32,7 @@ impl Sequences {
     ) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read the text `{}`", path.display()))?;
-        let mut tokens = tokenizer::tokens(tokenizer, &text)?;
+        let mut tokens = tokenizer::tokens(tokenizer, &universal_newlines(text))?;
         let needed = count.saturating_mul(length);
         ensure!(
             tokens.len() >= needed,
@@ -82,5 +84,32 @@ impl Sequences {
             .chunks(per_batch * self.length)
             .map(|tokens| model.embed(tokens, tokens.len() / self.length))
             .collect()
+    }
+}
+
+/// A text with "\n" for "\r\n" and for "\r" alone.
+fn universal_newlines(text: String) -> String {
+    if text.contains('\r') {
+        text.replace("\r\n", "\n").replace('\r', "\n")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_line_ends_become_line_feeds() {
+        for (text, expected) in [
+            ("", ""),
+            ("one\ntwo\n", "one\ntwo\n"),
+            ("one\r\ntwo\r\n", "one\ntwo\n"),
+            ("one\rtwo\r", "one\ntwo\n"),
+            ("one\r\r\ntwo\n\r", "one\n\ntwo\n\n"),
+        ] {
+            assert_eq!(universal_newlines(text.to_owned()), expected, "{text:?}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Tokenizers, from `tokenizer.json` or rebuilt from what a GGUF file says of one.
 
-use crate::model::{Config, gguf::Metadata};
+use crate::{
+    json::pretty,
+    model::{Config, gguf::Metadata},
+};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -205,10 +208,4 @@ pub fn generation_config(config: &Config) -> Result<Vec<u8>> {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_json(),
     }))
-}
-
-fn pretty(value: &serde_json::Value) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    Ok(text)
 }

@@ -4,8 +4,8 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{
-    Fixture, assert_close, config, load, logits, names_in, stock_logits, tensors, tokens,
-    write_safetensors,
+    Fixture, assert_close, config, load, logits, names_in, prune_args, rows, stock_logits, tensors,
+    tokens, write_safetensors,
 };
 use prune_llm::{model::LinearKind, progress::Progress, report::Report, sample};
 use serde_json::{Value, json};
@@ -35,8 +35,7 @@ fn agrees_with_stock_llama(config: &Value, dtype: DType) {
         for kind in LinearKind::ALL {
             let weights = block.linear(kind);
             assert_eq!(weights.dtype(), dtype);
-            let rows: Vec<Vec<f32>> = weights.to_dtype(DType::F32).unwrap().to_vec2().unwrap();
-            for group in rows.iter().flat_map(|row| row.chunks(4)) {
+            for group in rows(weights).iter().flat_map(|row| row.chunks(4)) {
                 assert_eq!(group.iter().filter(|&&w| w != 0.0).count(), 2, "{group:?}");
             }
         }
@@ -185,6 +184,7 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
         [
             "model",
             "method",
+            "update",
             "pattern",
             "seed",
             "dense_perplexity",
@@ -196,13 +196,27 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
         ]
     );
     assert_eq!(
-        (&value["method"], &value["pattern"], &value["seed"]),
-        (&json!("wanda"), &json!("0.5"), &json!(3))
+        (&value["method"], &value["update"], &value["pattern"]),
+        (&json!("wanda"), &json!("none"), &json!("0.5"))
     );
+    assert_eq!(value["seed"], json!(3));
     for phase in ["load", "calibrate", "prune", "evaluate"] {
         assert!(value["seconds"][phase].as_f64().unwrap() > 0.0, "{phase}");
     }
     assert_eq!(report.layers.len(), 14);
+    let keys: Vec<&String> = value["layers"][0].as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "name",
+            "shape",
+            "sparsity",
+            "relative_error",
+            "error_basis",
+            "damping",
+            "seconds"
+        ]
+    );
     let last = report.layers.last().unwrap();
     assert_eq!(
         (last.name.as_str(), last.shape),
@@ -227,6 +241,21 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
             "tokenizer.json"
         ]
     );
+}
+
+/// A text gives the same run whatever its line ends.
+#[test]
+fn line_ends_do_not_matter() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let perplexity_of = |text: String| {
+        fs::write(fixture.path("text"), text).unwrap();
+        let report = fixture.run(&[]).unwrap();
+        (report.dense_perplexity, report.perplexity)
+    };
+    let text = "One line.\nAnd another.\n\n".repeat(50);
+    let expected = perplexity_of(text.clone());
+    assert_eq!(perplexity_of(text.replace('\n', "\r\n")), expected);
+    assert_eq!(perplexity_of(text.replace('\n', "\r")), expected);
 }
 
 /// Without any text: the same seed gives the same run, another seed another.
@@ -278,7 +307,7 @@ fn magnitude_uses_calibration_only_to_report() {
 
     let text = fixture.path("text");
     let output = fixture.path("pruned");
-    let args = [
+    let args = prune_args(&[
         "prune-llm",
         "--model",
         fixture.model().to_str().unwrap(),
@@ -290,9 +319,8 @@ fn magnitude_uses_calibration_only_to_report() {
         "32",
         "--output",
         output.to_str().unwrap(),
-    ]
-    .map(str::to_owned);
-    let args = <prune_llm::cli::Args as clap::Parser>::try_parse_from(args).unwrap();
+    ])
+    .unwrap();
     let without = prune_llm::run::run(&args, Progress::hidden()).unwrap();
     assert!(
         without

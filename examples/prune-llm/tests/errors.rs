@@ -5,7 +5,7 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
 use common::{Fixture, config, tensors, write_safetensors};
-use prune_llm::cli::Args;
+use prune_llm::cli::Cli;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -146,6 +146,26 @@ fn output_that_is_not_ours() {
     assert_eq!(fixture.entries(), ["model", "pruned", "text"]);
 }
 
+/// A file that was asked for does not take the place of a folder that is there.
+#[test]
+fn folders_where_files_are_to_go() {
+    let fixture = fixture();
+    let folder = fixture.path("notes");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("mine"), "kept").unwrap();
+    let folder = folder.to_str().unwrap();
+    assert_says(
+        &fixture.error(&["--report", folder]),
+        &["notes", "is a folder"],
+    );
+    for flag in ["--json", "--markdown"] {
+        let error = fixture.compare(&[flag, folder]).unwrap_err();
+        assert_says(&format!("{error:#}"), &["notes", "is a folder"]);
+    }
+    assert_eq!(fixture.entries(), ["model", "notes", "text"]);
+    assert!(fixture.path("notes/mine").exists());
+}
+
 #[test]
 fn arguments() {
     for (line, part) in [
@@ -155,13 +175,14 @@ fn arguments() {
         (["--eval-length", "1"], "at least 2"),
         (["--eval-length", "long"], "whole number"),
         (["--method", "guessing"], "possible values"),
+        (["--update", "all"], "possible values"),
         (["--pattern", "1.5"], "--pattern"),
         (["--pattern", "4:2"], "--pattern"),
         (["--seed", "-1"], "--seed"),
     ] {
         let [flag, value] = line;
         let argument = format!("{flag}={value}");
-        let error = Args::try_parse_from(["prune-llm", &argument]).unwrap_err();
+        let error = Cli::try_parse_from(["prune-llm", &argument]).unwrap_err();
         assert_says(&error.to_string(), &[part]);
     }
 }

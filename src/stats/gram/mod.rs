@@ -13,6 +13,7 @@ use super::{ActivationStats, ColumnNorms};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::linalg::{Backend, LowerTriangle, Symmetric};
+use crate::matrix::zeros;
 use block::Block;
 
 /// `XᵀX` of a layer's inputs X, gathered batch by batch.
@@ -41,7 +42,7 @@ use block::Block;
 /// # Complexity
 ///
 /// For n inputs: n² / 2 multiplications and additions a token; 4n² bytes of memory for the sum,
-/// of which only one triangle is held, and 2560 n numbers for the tokens of the block in the
+/// of which only one triangle is held, and 2432 n numbers for the tokens of the block in the
 /// making and for a part of its product.
 ///
 /// # Example
@@ -164,15 +165,7 @@ impl Gram {
     /// [`Error::TooLarge`] if there is no memory for it.
     pub fn to_array(&self) -> Result<Array2<f64>> {
         let n = self.norms.features();
-        let too_large = || Error::TooLarge {
-            rows: n,
-            columns: n,
-        };
-        let mut full = Vec::new();
-        n.checked_mul(n)
-            .and_then(|len| full.try_reserve_exact(len).ok())
-            .ok_or_else(too_large)?;
-        full.resize(n * n, 0.0);
+        let mut full = zeros::<f64>(n, n)?;
         for rows in self.panels() {
             let panel = self.panel(&rows);
             for (j, row) in rows.clone().zip(panel.chunks_exact(rows.end)) {
@@ -185,7 +178,10 @@ impl Gram {
         for (j, &sum) in self.norms.sums_of_squares().iter().enumerate() {
             full[j * n + j] = sum;
         }
-        Array2::from_shape_vec((n, n), full).map_err(|_| too_large())
+        Array2::from_shape_vec((n, n), full).map_err(|_| Error::TooLarge {
+            rows: n,
+            columns: n,
+        })
     }
 
     /// Adds the tokens of a batch, each times a factor, and then has seen what `norms` have.

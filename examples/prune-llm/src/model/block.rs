@@ -99,6 +99,19 @@ impl Block {
             ])
     }
 
+    /// A copy whose linear layers are its own, so that they can be pruned without touching these.
+    /// The other tensors are shared: nothing writes to them.
+    ///
+    /// # Errors
+    /// When candle cannot copy.
+    pub(super) fn with_own_linears(&self) -> Result<Self> {
+        let mut block = self.clone();
+        for tensor in &mut block.linears {
+            *tensor = tensor.copy()?;
+        }
+        Ok(block)
+    }
+
     /// The block to compute with: in f32. Weights stored in f32 are shared, not copied.
     ///
     /// # Errors

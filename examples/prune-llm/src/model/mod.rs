@@ -70,6 +70,19 @@ impl Model {
         })
     }
 
+    /// A copy to prune that leaves this model as it is. All tensors that pruning does not touch
+    /// are shared.
+    ///
+    /// # Errors
+    /// When candle cannot copy.
+    pub fn prunable_copy(&self) -> Result<Self> {
+        let blocks = self.blocks.iter().map(Block::with_own_linears);
+        Ok(Self {
+            blocks: blocks.collect::<Result<_, _>>()?,
+            ..self.clone()
+        })
+    }
+
     /// The transformer blocks, first to last.
     #[must_use]
     pub fn blocks(&self) -> &[Block] {

@@ -10,7 +10,8 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 use clap::Parser;
 use prune_llm::{
-    cli::Args,
+    cli::{Cli, Job, PruneArgs},
+    compare::{Comparison, compare},
     input::{Input, Location},
     model::Model,
     progress::Progress,
@@ -174,13 +175,33 @@ impl Fixture {
     }
 
     pub fn run_on(&self, model: &Path, more: &[&str]) -> anyhow::Result<Report> {
-        let text = self.path("text");
         let output = self.path("pruned");
-        let mut line = vec!["prune-llm", "--model", model.to_str().unwrap()];
+        let mut line = vec!["prune-llm".to_owned()];
+        if !more.contains(&"--output") {
+            line.extend(["--output", output.to_str().unwrap()].map(str::to_owned));
+        }
+        line.extend(self.inputs(model, more));
+        run(&prune_args(&line)?, Progress::hidden())
+    }
+
+    /// Compares all methods on the model with the text, at a small size.
+    pub fn compare(&self, more: &[&str]) -> anyhow::Result<Comparison> {
+        let mut line = ["prune-llm", "compare"].map(str::to_owned).to_vec();
+        line.extend(self.inputs(&self.model(), more));
+        match Cli::try_parse_from(line)?.job() {
+            Job::Compare(args) => compare(&args, Progress::hidden()),
+            other @ Job::Prune(_) => panic!("{other:?}"),
+        }
+    }
+
+    /// Arguments that name the model and the text, as far as `more` does not, and `more`.
+    fn inputs(&self, model: &Path, more: &[&str]) -> Vec<String> {
+        let text = self.path("text");
+        let mut line = Vec::new();
         for (flag, value) in [
+            ("--model", model.to_str().unwrap()),
             ("--calibration", text.to_str().unwrap()),
             ("--eval", text.to_str().unwrap()),
-            ("--output", output.to_str().unwrap()),
             ("--calibration-samples", "4"),
             ("--sequence-length", "40"),
             ("--eval-windows", "3"),
@@ -191,7 +212,7 @@ impl Fixture {
             }
         }
         line.extend(more);
-        run(&Args::try_parse_from(line)?, Progress::hidden())
+        line.into_iter().map(str::to_owned).collect()
     }
 
     /// The message of a run that has to fail.
@@ -203,6 +224,19 @@ impl Fixture {
     pub fn entries(&self) -> Vec<String> {
         names_in(self.folder.path())
     }
+}
+
+/// The arguments of a line without subcommand.
+pub fn prune_args<S: AsRef<str>>(line: &[S]) -> anyhow::Result<PruneArgs> {
+    match Cli::try_parse_from(line.iter().map(AsRef::as_ref))?.job() {
+        Job::Prune(args) => Ok(args),
+        other @ Job::Compare(_) => panic!("{other:?}"),
+    }
+}
+
+/// The rows of a linear layer's weights.
+pub fn rows(weights: &Tensor) -> Vec<Vec<f32>> {
+    weights.to_dtype(DType::F32).unwrap().to_vec2().unwrap()
 }
 
 pub fn names_in(folder: &Path) -> Vec<String> {

@@ -1,0 +1,167 @@
+//! Methods, updates and patterns on a model: what becomes of its weights and of the report.
+
+mod common;
+
+use candle_core::{DType, Tensor};
+use common::{Fixture, config, load, prune_args, rows, tensors};
+use prune_llm::{
+    matrix,
+    model::{LinearKind, Model, Observer, Tap},
+    progress::Progress,
+    report::Report,
+    run::run,
+    text::Sequences,
+};
+use wanda::{ErrorBasis, Gram, Pattern, ndarray::Array2};
+
+fn fixture() -> Fixture {
+    Fixture::new(&config(), &tensors(DType::F32))
+}
+
+/// A run and the model it wrote.
+fn pruned(fixture: &Fixture, more: &[&str]) -> (Report, Model) {
+    let report = fixture.run(more).unwrap();
+    (report, load(&fixture.path("pruned")).model)
+}
+
+/// The rows of all linear layers.
+fn weights(model: &Model) -> Vec<Vec<Vec<f32>>> {
+    let blocks = model.blocks().iter();
+    blocks
+        .flat_map(|block| LinearKind::ALL.map(|kind| rows(block.linear(kind))))
+        .collect()
+}
+
+/// Weights that are neither zero nor what they were.
+fn changed(dense: &[Vec<Vec<f32>>], pruned: &[Vec<Vec<f32>>]) -> usize {
+    let pairs = dense.iter().flatten().flatten();
+    pairs
+        .zip(pruned.iter().flatten().flatten())
+        .filter(|&(&old, &new)| new != 0.0 && new.to_bits() != old.to_bits())
+        .count()
+}
+
+#[test]
+fn sparsegpt_from_end_to_end() {
+    let fixture = fixture();
+    let dense = weights(&load(&fixture.model()).model);
+    for pattern in ["per-layer:0.5", "threshold:0.5", "0.5", "2:4"] {
+        let (report, model) = pruned(&fixture, &["--method", "sparsegpt", "--pattern", pattern]);
+        assert!(report.perplexity.is_finite() && report.perplexity > 1.0);
+        assert_eq!(report.recipe.to_string(), format!("sparsegpt, {pattern}"));
+        assert!((report.sparsity - 0.5).abs() < 0.01, "{pattern}");
+        for layer in &report.layers {
+            assert!(layer.damping.unwrap() >= 0.01, "{layer:?}");
+            assert_eq!(layer.error_basis, Some(ErrorBasis::Gram));
+            assert!((0.0..1.0).contains(&layer.relative_error.unwrap()));
+        }
+        assert!(changed(&dense, &weights(&model)) > 1000);
+    }
+}
+
+#[test]
+fn every_method_with_and_without_update() {
+    let fixture = fixture();
+    let dense = weights(&load(&fixture.model()).model);
+    for method in ["magnitude", "wanda", "sparsegpt"] {
+        for update in ["none", "obs"] {
+            let line = ["--method", method, "--update", update, "--pattern", "2:4"];
+            let (report, model) = pruned(&fixture, &line);
+            assert!(report.perplexity.is_finite());
+            let updates = update == "obs";
+            let basis = if report.recipe.needs_gram() {
+                ErrorBasis::Gram
+            } else {
+                ErrorBasis::InputNorms
+            };
+            for layer in &report.layers {
+                assert_eq!(layer.damping.is_some(), updates, "{line:?}");
+                assert_eq!(layer.error_basis, Some(basis), "{line:?}");
+            }
+            let weights = weights(&model);
+            assert_eq!(changed(&dense, &weights) > 0, updates, "{line:?}");
+            for group in weights.iter().flatten().flat_map(|row| row.chunks(4)) {
+                assert_eq!(group.iter().filter(|&&w| w != 0.0).count(), 2, "{line:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_update_lowers_the_error_of_the_layers() {
+    let fixture = fixture();
+    let error_with = |update| {
+        let report = fixture
+            .run(&["--method", "sparsegpt", "--update", update])
+            .unwrap();
+        // The layers after the first block see other inputs in each of the runs.
+        let first = report.layers.iter().take(LinearKind::ALL.len());
+        first
+            .map(|layer| layer.relative_error.unwrap())
+            .sum::<f64>()
+    };
+    assert!(error_with("obs") < error_with("none"));
+}
+
+/// Magnitude looks at no data, but an update of its weights does: texts are sampled for it.
+#[test]
+fn an_update_calibrates_even_magnitude() {
+    let fixture = fixture();
+    let output = fixture.path("pruned");
+    let args = prune_args(&[
+        "prune-llm",
+        "--model",
+        fixture.model().to_str().unwrap(),
+        "--method=magnitude",
+        "--update=obs",
+        "--calibration-samples=4",
+        "--sequence-length=40",
+        "--eval-windows=2",
+        "--eval-length=32",
+        "--output",
+        output.to_str().unwrap(),
+    ])
+    .unwrap();
+    let report = run(&args, Progress::hidden()).unwrap();
+    assert!(report.layers.iter().all(|layer| layer.damping.is_some()));
+}
+
+/// A Gram matrix for every layer, though some read the same input.
+struct Separate(Vec<(LinearKind, Gram)>);
+
+impl Observer for Separate {
+    fn input(&mut self, tap: Tap, input: &Tensor) -> anyhow::Result<()> {
+        for &layer in tap.layers() {
+            let mut gram = Gram::new(input.dims()[2]);
+            matrix::with_rows(input, |rows| Ok(gram.update(&rows)?))?;
+            self.0.push((layer, gram));
+        }
+        Ok(())
+    }
+}
+
+/// Layers that share an input share its Gram matrix, and come out as with one of their own.
+#[test]
+fn shared_gram_matrices_are_those_of_each_layer() {
+    let fixture = fixture();
+    let line = ["--method", "sparsegpt", "--pattern", "per-layer:0.5"];
+    let (_, pruned) = pruned(&fixture, &line);
+    let input = load(&fixture.model());
+    let text = Sequences::from_file(&fixture.path("text"), &input.tokenizer, 4, 40).unwrap();
+    let rope = input.model.rope(text.length()).unwrap();
+    let [mut x] = <[Tensor; 1]>::try_from(text.embed(&input.model).unwrap()).unwrap();
+    for (dense, pruned) in input.model.blocks().iter().zip(pruned.blocks()) {
+        let mut separate = Separate(Vec::new());
+        dense.observe(&x, &rope, &mut separate).unwrap();
+        assert_eq!(separate.0.len(), LinearKind::ALL.len());
+        for (layer, gram) in &separate.0 {
+            let shape = dense.linear(*layer).dims2().unwrap();
+            let values = rows(dense.linear(*layer)).concat();
+            let mut expected = Array2::from_shape_vec(shape, values).unwrap();
+            let _ = wanda::sparsegpt_layer(&mut expected, gram, Pattern::PerLayer(0.5)).unwrap();
+            let found = rows(pruned.linear(*layer)).concat();
+            assert_eq!(found, expected.into_raw_vec_and_offset().0, "{layer:?}");
+        }
+        x = pruned.forward(&x, &rope).unwrap();
+    }
+}

@@ -1,0 +1,233 @@
+//! The sweep of SparseGPT: prunes column by column and lets later columns make up for it.
+
+mod sweep;
+mod tile;
+
+use super::{UpdateTask, Updated, WeightUpdate};
+use crate::element::{Real, inverse_power_of_two};
+use crate::error::{Error, Result};
+use crate::linalg::{Backend, factorize};
+use crate::mask::Mask;
+use crate::matrix::{largest, read_all};
+use crate::metric::obs::DAMPING;
+use crate::parallel;
+use crate::stats::{ActivationStats, Gram};
+use sweep::Sweep;
+
+/// The weights that stay make up for those that go, as the "optimal brain surgeon" would.
+///
+/// Columns are decided from left to right, a block at a time, on the weights as updated so far.
+/// The error of each pruned weight is spread over the columns to its right in the way that
+/// changes the layer's output least.
+///
+/// # Formula
+///
+/// ```text
+/// (G + λI)⁻¹ = Uᵀ U,  U upper triangular,  G = XᵀX,  λ = damping · mean of G's diagonal
+/// for each column i, and each row where weight i is pruned
+///     e = w[i] / U[i, i]
+///     w[i..] -= e · U[i, i..]
+/// ```
+///
+/// # Algorithm
+///
+/// U itself is never formed. With R = U⁻¹ (see `Factor`), W₀ the dense and Ŵ the new weights, and
+/// E = W₀ − Ŵ on the columns that are done, the updated weights of a block B = [i₁, i₂) are
+///
+/// ```text
+/// W₁ = W₀[:, B] + (E[:, ..i₁] · R[..i₁, B]) · inverse(R[B, B])
+/// ```
+///
+/// so that nearly all work is one matrix product a block, and E is all that is kept. Ŵ is
+/// rounded to the type the weights are stored in before E is formed, so the error of rounding is
+/// made up for as well, and the relative error of the report is that of the stored weights.
+///
+/// # Which weights go
+///
+/// The pattern is asked block by block, [`SparsityPattern::project_block`]: `PerOutput` within
+/// the rows of a block, `PerLayer` among all rows of a block together (as the published code
+/// does), N:M within each group when the sweep reaches it. Counts are exact over the whole
+/// layer. A [`Mask`] as pattern prunes just what it marks.
+///
+/// Weights that are zero before the sweep stay zero ([`keep_zeros`](ObsSweep::keep_zeros)), and
+/// the weights of dead inputs become zero. That and every protected weight is taken into account by what is made up for, within a block and
+/// across blocks alike.
+///
+/// # Errors
+///
+/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::NotPositiveDefinite`] if it
+/// cannot be factored even with more damping, [`Error::Overflow`] if an updated weight does not
+/// fit the type weights are stored in, [`Error::InvalidBlockSize`] for blocks of no columns.
+///
+/// # Complexity
+///
+/// For an m x n layer: n³/3 multiplications and additions to factor G, m n²/2 for the sweep and
+/// as many for the relative error. Memory: m x n for E, n x n for the factor, and a copy of G.
+///
+/// # Reference
+///
+/// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
+/// arXiv 2301.00774, algorithm 1.
+///
+/// [`SparsityPattern::project_block`]: crate::SparsityPattern::project_block
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ObsSweep {
+    block_size: usize,
+    damping: f64,
+    keep_zeros: bool,
+    backend: Backend,
+}
+
+impl Default for ObsSweep {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ObsSweep {
+    /// The sweep as published: blocks of 128 columns, a damping of 0.01; the default [`Backend`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            block_size: 128,
+            damping: DAMPING,
+            keep_zeros: true,
+            backend: Backend::default(),
+        }
+    }
+
+    /// Columns that are decided together, rounded up to whole groups of the pattern.
+    #[must_use]
+    pub fn block_size(mut self, columns: usize) -> Self {
+        self.block_size = columns;
+        self
+    }
+
+    /// λ as a multiple of the mean of the diagonal of G.
+    ///
+    /// Where it does not suffice it is multiplied by 10, at most four times;
+    /// [`LayerReport::damping`](crate::LayerReport::damping) says what was used.
+    #[must_use]
+    pub fn damping(mut self, damping: f64) -> Self {
+        self.damping = damping;
+        self
+    }
+
+    /// Whether weights that are zero before the sweep stay zero, as they do unless `false` is
+    /// given.
+    ///
+    /// The published code lets them take part like all others, so that they may come back to
+    /// life.
+    #[must_use]
+    pub fn keep_zeros(mut self, keep: bool) -> Self {
+        self.keep_zeros = keep;
+        self
+    }
+
+    /// What computes products and factorisations.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+}
+
+impl<T: Real> WeightUpdate<T> for ObsSweep {
+    fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
+        if self.block_size == 0 {
+            return Err(Error::InvalidBlockSize);
+        }
+        if !(self.damping.is_finite() && self.damping >= 0.0) {
+            return Err(Error::InvalidDamping {
+                damping: self.damping,
+            });
+        }
+        let (_, columns) = task.weights.dim();
+        let energies = crate::stats::required_sums(task.stats, "obs sweep", task.weights.dim())?;
+        let gram = task.stats.gram().ok_or_else(|| Error::NoGram {
+            what: "obs sweep".to_owned(),
+        })?;
+        let factor = factorize::<T>(self.backend, gram, self.damping)?;
+        let factored = Factored {
+            gram,
+            diagonal: factor.diagonal(),
+        };
+        let dense = read_all(task.weights)?;
+        let scorer = task.metric.prepare(task.weights, &factored)?;
+        let dead: Vec<bool> = energies.iter().map(|&energy| energy == 0.0).collect();
+        let pinned = self.pinned(task, &dense, &dead)?;
+        let sweep = Sweep {
+            task,
+            factor: &factor,
+            scorer: &*scorer,
+            rule: task
+                .pattern
+                .row_rule()
+                .filter(|rule| rule.group().is_some()),
+            dead,
+            pinned: (pinned.count() > 0).then_some(pinned),
+            scale: inverse_power_of_two(largest(task.weights)?.as_f64()),
+        };
+        let group = task.pattern.block_columns();
+        let block = self.block_size.div_ceil(group).saturating_mul(group);
+        sweep.run(gram, dense, block.min(columns)).map(Some)
+    }
+}
+
+impl ObsSweep {
+    /// The weights that become zero, or stay so, whatever metric and pattern say.
+    fn pinned<T: Real>(
+        &self,
+        task: &UpdateTask<'_, T>,
+        dense: &[T],
+        dead: &[bool],
+    ) -> Result<Mask> {
+        let (rows, columns) = task.weights.dim();
+        let mut pinned = Mask::none(rows, columns)?;
+        let any_dead = dead.contains(&true);
+        let work = pinned.rows_mut().into_iter().enumerate();
+        parallel::map(
+            work.zip(dense.chunks_exact(columns)).collect(),
+            || (),
+            |(), ((row, mut marks), weights)| {
+                let any_zero = weights.iter().fold(false, |any, w| any | w.is_zero());
+                if any_dead || (self.keep_zeros && any_zero) {
+                    marks.fill(|column| {
+                        (self.keep_zeros && weights[column].is_zero())
+                            || (dead[column] && !task.is_protected(row, column))
+                    });
+                }
+            },
+        );
+        Ok(pinned)
+    }
+}
+
+/// Statistics together with what the sweep already knows of their factor.
+#[derive(Debug)]
+struct Factored<'a> {
+    gram: &'a Gram,
+    diagonal: Vec<f64>,
+}
+
+impl ActivationStats for Factored<'_> {
+    fn features(&self) -> usize {
+        self.gram.features()
+    }
+
+    fn tokens(&self) -> u64 {
+        self.gram.tokens()
+    }
+
+    fn sums_of_squares(&self) -> &[f64] {
+        self.gram.sums_of_squares()
+    }
+
+    fn gram(&self) -> Option<&Gram> {
+        Some(self.gram)
+    }
+
+    fn factor_diagonal(&self) -> Option<&[f64]> {
+        Some(&self.diagonal)
+    }
+}

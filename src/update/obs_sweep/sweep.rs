@@ -1,0 +1,258 @@
+//! The sweep over a layer, block by block.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2};
+
+use super::super::{UpdateTask, Updated};
+use super::tile::Tile;
+use crate::element::Real;
+use crate::error::{Error, Result};
+use crate::kernels::{self, ROWS};
+use crate::linalg::{Factor, Panel, PanelMut};
+use crate::mask::Mask;
+use crate::metric::{Scorer, settle_scores};
+use crate::parallel;
+use crate::pattern::RowRule;
+use crate::stats::Gram;
+
+/// Columns that are moved together by all that lies before them: larger products are faster. A
+/// multiple of 96, the rows that the product's innermost loop likes best.
+const STRIP: usize = 384;
+
+/// What stays the same from block to block.
+pub(super) struct Sweep<'a, T: Real> {
+    pub(super) task: &'a UpdateTask<'a, T>,
+    pub(super) factor: &'a Factor<T>,
+    pub(super) scorer: &'a dyn Scorer<T>,
+    /// Set if the pattern decides within groups of columns.
+    pub(super) rule: Option<Box<dyn RowRule<T> + 'a>>,
+    /// Inputs that were zero throughout.
+    pub(super) dead: Vec<bool>,
+    /// Weights that are zero whatever metric and pattern say, if there are any.
+    pub(super) pinned: Option<Mask>,
+    /// Brings weights near 1 where they are squared.
+    pub(super) scale: f64,
+}
+
+impl<T: Real> Sweep<'_, T> {
+    /// Column by column, turns the dense weights into what is to be subtracted from them.
+    pub(super) fn run(&self, gram: &Gram, dense: Vec<T>, block: usize) -> Result<Updated<T>> {
+        let (rows, columns) = self.task.weights.dim();
+        let total = gram.output_energy(&dense, self.scale);
+        let mut removed = dense;
+        let mut mask = Mask::none(rows, columns)?;
+        let mut lost = 0.0;
+        let (mut moved, mut updated, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+        for strip in parallel::runs(columns, (STRIP / block).max(1) * block) {
+            moved.clear();
+            moved.resize(rows * strip.len(), T::zero());
+            self.add_moved(&mut moved, &strip, &removed, 0..strip.start, &strip);
+            for columns in parallel::runs(strip.len(), block) {
+                let columns = strip.start + columns.start..strip.start + columns.end;
+                self.add_moved(
+                    &mut moved,
+                    &strip,
+                    &removed,
+                    strip.start..columns.start,
+                    &columns,
+                );
+                let inverse = self.factor.inverse_block(columns.clone());
+                self.update_block(&removed, &moved, &strip, &columns, &inverse, &mut updated);
+                let chosen = self.decide_block(&updated, &columns, &mut scores)?;
+                let block = Block {
+                    inverse: &inverse,
+                    chosen: chosen.as_ref(),
+                    dead: columns
+                        .clone()
+                        .filter(|&column| self.dead[column])
+                        .collect(),
+                    columns,
+                };
+                lost += self.sweep_block(&block, &updated, &mut removed, &mut mask)?;
+            }
+        }
+        let removed = Array2::from_shape_vec((rows, columns), removed)
+            .map_err(|_| Error::TooLarge { rows, columns })?;
+        Ok(Updated {
+            removed,
+            mask,
+            relative_error: (total > 0.0).then(|| lost.max(0.0) / total),
+            damping: Some(self.factor.damping),
+        })
+    }
+
+    /// Adds E[:, from] · R[from, columns] to these columns of `moved`, which covers a strip.
+    fn add_moved(
+        &self,
+        moved: &mut [T],
+        strip: &Range<usize>,
+        removed: &[T],
+        from: Range<usize>,
+        columns: &Range<usize>,
+    ) {
+        if from.is_empty() {
+            return;
+        }
+        let before = Panel::new(removed, self.dead.len()).columns_of(from.clone());
+        let within = columns.start - strip.start..columns.end - strip.start;
+        let out = PanelMut::new(moved, strip.len()).columns_of(within);
+        self.factor.multiply(out, before, from, columns.clone());
+    }
+
+    /// Computes the weights of a block as what has been pruned before makes them: W₁, row-major.
+    fn update_block(
+        &self,
+        removed: &[T],
+        moved: &[T],
+        strip: &Range<usize>,
+        block: &Range<usize>,
+        inverse: &[T],
+        updated: &mut Vec<T>,
+    ) {
+        updated.clear();
+        for dense in removed.chunks_exact(self.dead.len()) {
+            updated.extend_from_slice(&dense[block.clone()]);
+        }
+        if block.start == 0 {
+            return;
+        }
+        let within = block.start - strip.start..block.end - strip.start;
+        let width = block.len();
+        self.factor.product(
+            PanelMut::new(updated, width),
+            Panel::new(moved, strip.len()).columns_of(within),
+            Panel::new(inverse, width),
+        );
+    }
+
+    /// What the pattern prunes of a block, unless it decides group by group as the sweep goes.
+    fn decide_block(
+        &self,
+        updated: &[T],
+        block: &Range<usize>,
+        scores: &mut Vec<T>,
+    ) -> Result<Option<Mask>> {
+        if self.rule.is_some() {
+            return Ok(None);
+        }
+        let (rows, columns) = self.task.weights.dim();
+        let width = block.len();
+        scores.clear();
+        scores.resize(rows * width, T::zero());
+        let work = scores
+            .chunks_exact_mut(width)
+            .zip(updated.chunks_exact(width))
+            .enumerate();
+        let results = parallel::map(
+            work.collect(),
+            || (),
+            |(), (row, (scores, weights))| {
+                self.score(row, block.start, weights, scores);
+                self.settle(scores, |j| (row, block.start + j))
+            },
+        );
+        results.into_iter().collect::<Result<()>>()?;
+        let scores = ArrayView2::from_shape((rows, width), &scores[..])
+            .map_err(|_| Error::TooLarge { rows, columns })?;
+        let pattern = self.task.pattern;
+        let chosen = pattern.project_block(&scores, block.clone(), columns)?;
+        crate::mask::check_shape((rows, width), &chosen)?;
+        Ok(Some(chosen))
+    }
+
+    /// Prunes a block, marks in `mask` what the pattern pruned, and returns what that costs: the
+    /// block's share of tr(E G Eᵀ), scaled.
+    fn sweep_block(
+        &self,
+        block: &Block<'_, T>,
+        updated: &[T],
+        removed: &mut [T],
+        mask: &mut Mask,
+    ) -> Result<f64> {
+        let (_, columns) = self.task.weights.dim();
+        let width = block.columns.len();
+        let group = self.rule.as_ref().and_then(|rule| rule.group());
+        let group = group.unwrap_or(0).min(width);
+        let mut marks = mask.rows_mut();
+        let tiles = updated
+            .chunks(ROWS * width)
+            .zip(removed.chunks_mut(ROWS * columns))
+            .zip(marks.chunks_mut(ROWS))
+            .enumerate();
+        let lost = parallel::map(
+            tiles.collect(),
+            || Tile::new(width, group),
+            |tile, (i, ((updated, removed), marks))| {
+                tile.prune(self, block, i * ROWS, updated, removed, marks)
+            },
+        );
+        lost.into_iter().sum()
+    }
+
+    /// Scores a run of updated weights. Those that are pinned at zero score 0.
+    pub(super) fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]) {
+        self.scorer.score(row, start, weights, scores);
+        if let Some(pinned) = &self.pinned {
+            for (column, score) in (start..).zip(scores) {
+                let pinned = pinned.get(row, column) == Some(true);
+                *score = if pinned { T::zero() } else { *score };
+            }
+        }
+    }
+
+    /// Checks scores, and makes those of protected weights infinite; `place` says where in the
+    /// layer a score stands.
+    pub(super) fn settle(
+        &self,
+        scores: &mut [T],
+        place: impl Fn(usize) -> (usize, usize),
+    ) -> Result<()> {
+        settle_scores(self.task.metric.name(), scores, &place)?;
+        if self.task.protected.is_some() {
+            for (i, score) in scores.iter_mut().enumerate() {
+                let (row, column) = place(i);
+                if self.task.is_protected(row, column) {
+                    *score = T::infinity();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the dense weights of a row of a block by what is to be subtracted from them.
+    /// Returns what damping adds to their part of Σ e², scaled.
+    pub(super) fn replace_dense(
+        &self,
+        row: usize,
+        block: &Block<'_, T>,
+        dense: &mut [T],
+        stored: &[T],
+    ) -> Result<f64> {
+        let start = block.columns.start;
+        if let Some(column) = stored.iter().position(|weight| !weight.is_finite()) {
+            return Err(Error::Overflow {
+                row,
+                column: start + column,
+                value: stored[column].as_f64(),
+            });
+        }
+        for (dense, &stored) in dense.iter_mut().zip(stored) {
+            *dense = *dense - stored;
+        }
+        let dead = block.dead.iter().map(|&column| dense[column - start]);
+        let dead: f64 = dead.map(|x| (x.as_f64() * self.scale).powi(2)).sum();
+        Ok(self.factor.shift * (kernels::dot(dense, dense, self.scale) - dead))
+    }
+}
+
+/// Columns that are decided together.
+pub(super) struct Block<'a, T> {
+    pub(super) columns: Range<usize>,
+    /// U on these columns, row-major.
+    pub(super) inverse: &'a [T],
+    /// What the pattern prunes, unless it decides group by group.
+    pub(super) chosen: Option<&'a Mask>,
+    /// Columns of the layer whose input is dead.
+    pub(super) dead: Vec<usize>,
+}
