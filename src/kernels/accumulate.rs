@@ -78,3 +78,28 @@ fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::dispatch::tests::on_each;
+
+    proptest! {
+        #[test]
+        fn a_dot_product_is_near_the_plain_sum_and_the_same_on_every_instruction_set(
+            pairs in prop::collection::vec((-10.0..10.0_f32, -10.0..10.0_f32), 0..300),
+        ) {
+            let (x, y): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+            let terms = pairs.iter().map(|&(x, y)| f64::from(x) * f64::from(y) * 0.25);
+            let expected: f64 = terms.clone().sum();
+            let bound = 1e-13 * terms.map(f64::abs).sum::<f64>();
+            let results = on_each(|| dot(&x, &y, 0.5));
+            for (set, found) in &results {
+                prop_assert!((found - expected).abs() <= bound, "{:?}: {} {}", set, found, expected);
+                prop_assert_eq!(found.to_bits(), results[0].1.to_bits(), "{:?}", set);
+            }
+        }
+    }
+}

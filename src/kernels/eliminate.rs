@@ -71,3 +71,103 @@ kernel! {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::dispatch::tests::on_each;
+
+    /// A block, column by column, with what goes of it, and an upper triangular matrix.
+    type Case = (Vec<[f32; ROWS]>, Vec<[bool; ROWS]>, Vec<f32>);
+
+    fn cases() -> impl Strategy<Value = Case> {
+        (1..20_usize).prop_flat_map(|width| {
+            let weights = prop::collection::vec(-4.0..4.0_f32, ROWS * width);
+            let goes = prop::collection::vec(any::<bool>(), ROWS * width);
+            let inverse = prop::collection::vec(0.25..2.0_f32, width * width);
+            (weights, goes, inverse).prop_map(move |(weights, goes, mut inverse)| {
+                for row in 0..width {
+                    inverse[row * width..row * width + row].fill(0.0);
+                }
+                (in_columns(&weights), in_columns(&goes), inverse)
+            })
+        })
+    }
+
+    fn in_columns<A: Copy>(values: &[A]) -> Vec<[A; ROWS]> {
+        let columns = values.chunks_exact(ROWS);
+        columns
+            .map(|column| std::array::from_fn(|row| column[row]))
+            .collect()
+    }
+
+    fn round(run: &mut [f32]) {
+        for x in run {
+            *x = (*x * 8.0).round() / 8.0;
+        }
+    }
+
+    /// The formula, one weight after the other. Returns the weights and Σ (scale · e)² of a row.
+    fn naive(case: &Case, row: usize, round: Option<fn(&mut [f32])>) -> (Vec<f32>, f64) {
+        let (weights, goes, inverse) = case;
+        let width = weights.len();
+        let mut weights: Vec<f32> = weights.iter().map(|column| column[row]).collect();
+        let mut squares = 0.0;
+        for i in 0..width {
+            let mut new = [weights[i]];
+            if let Some(round) = round {
+                round(&mut new);
+            }
+            let new = if goes[i][row] { 0.0 } else { new[0] };
+            let error = (weights[i] - new) / inverse[i * width + i];
+            weights[i] = new;
+            for j in i + 1..width {
+                weights[j] -= error * inverse[i * width + j];
+            }
+            squares += (f64::from(error) * 0.5).powi(2);
+        }
+        (weights, squares)
+    }
+
+    proptest! {
+        #[test]
+        fn every_instruction_set_gives_what_the_formula_gives(case in cases(), rounds: bool) {
+            let round = rounds.then_some(round as fn(&mut [f32]));
+            let (weights, goes, inverse) = &case;
+            for (set, (result, weights, squares)) in on_each(|| {
+                let (mut weights, mut squares) = (weights.clone(), [0.0; ROWS]);
+                let columns = 0..weights.len();
+                let result =
+                    eliminate(&mut weights, goes, columns, inverse, round, 0.5, &mut squares);
+                (result, weights, squares)
+            }) {
+                prop_assert_eq!(result, Ok(()));
+                for row in 0..ROWS {
+                    let got: Vec<f32> = weights.iter().map(|column| column[row]).collect();
+                    let expected = naive(&case, row, round);
+                    prop_assert_eq!((got, squares[row]), expected, "{:?}", set);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_not_finite_is_found() {
+        let mut weights = vec![[1.0_f32; ROWS]; 3];
+        weights[1][5] = f32::MAX;
+        let goes = vec![[true; ROWS]; 3];
+        let inverse = [1.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0];
+        let result = eliminate(
+            &mut weights,
+            &goes,
+            0..3,
+            &inverse,
+            None,
+            1.0,
+            &mut [0.0; ROWS],
+        );
+        assert_eq!(result, Err((5, 1)));
+    }
+}

@@ -44,3 +44,46 @@ kernel! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::dispatch::tests::on_each;
+
+    proptest! {
+        #[test]
+        fn the_largest_is_the_same_on_every_instruction_set(
+            mut run in prop::collection::vec(-1e30..1e30_f32, 0..200),
+            place: prop::sample::Index,
+            value in prop::sample::select(vec![1.0, f32::NAN, f32::NEG_INFINITY, -0.0]),
+        ) {
+            if !run.is_empty() {
+                *place.get_mut(&mut run) = value;
+            }
+            let finite = run.iter().all(|x| x.is_finite());
+            let expected = run.iter().fold(0.0_f32, |a, x| a.max(x.abs()));
+            let expected = if finite { expected } else { f32::INFINITY };
+            for (set, found) in on_each(|| largest(&run)) {
+                prop_assert_eq!(found, expected, "{:?}", set);
+            }
+        }
+
+        #[test]
+        fn differences_are_the_same_on_every_instruction_set(
+            pairs in prop::collection::vec((any::<f64>(), any::<f64>()), 0..200),
+        ) {
+            let (weights, removed): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+            let expected: Vec<_> =
+                weights.iter().zip(&removed).map(|(a, b)| (a - b).to_bits()).collect();
+            for (set, bits) in on_each(|| {
+                let mut out = vec![0.0; weights.len()];
+                subtract(&weights, &removed, &mut out);
+                out.into_iter().map(f64::to_bits).collect::<Vec<_>>()
+            }) {
+                prop_assert_eq!(&bits, &expected, "{:?}", set);
+            }
+        }
+    }
+}

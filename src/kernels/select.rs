@@ -79,6 +79,12 @@ pub(crate) struct Cut<T> {
     pub(crate) ties: usize,
 }
 
+/// The keys of the scores that are left.
+struct Few {
+    keys: [u64; FEW],
+    len: usize,
+}
+
 /// How many scores are sorted rather than narrowed down further.
 const FEW: usize = 256;
 
@@ -114,15 +120,12 @@ pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
             ties: count - below,
         };
     }
-    let mut few = [0; FEW];
-    let mut len = 0;
-    for key in scores.iter().map(|s| s.key()) {
-        if (low..=high).contains(&key) {
-            few[len] = key;
-            len += 1;
-        }
-    }
-    let few = &mut few[..len];
+    let mut few = Few {
+        keys: [0; FEW],
+        len: 0,
+    };
+    collect_between(scores, T::from_key(low), T::from_key(high), &mut few);
+    let few = &mut few.keys[..few.len];
     let rank = count - below - 1;
     let (lower, &mut threshold, _) = few.select_nth_unstable(rank);
     let strictly_lower = lower.iter().filter(|&&key| key < threshold).count();
@@ -139,6 +142,22 @@ kernel! {
         let runs = scores.chunks(1 << 20);
         runs.map(|run| run.iter().map(|&s| u32::from(s < bound)).sum::<u32>() as usize)
             .sum()
+    }
+}
+
+kernel! {
+    /// Adds the keys of all scores from `low` to `high`, for which there must be room.
+    fn collect_between<T: Real>(scores: &[T], low: T, high: T, few: &mut Few) {
+        // There are few of them, so most runs have none, which is found out for all at once.
+        for run in scores.chunks(64) {
+            let lies_between = |s: T| (s >= low) & (s <= high);
+            if run.iter().fold(false, |any, &s| any | lies_between(s)) {
+                for &score in run.iter().filter(|&&s| lies_between(s)) {
+                    few.keys[few.len] = score.key();
+                    few.len += 1;
+                }
+            }
+        }
     }
 }
 
@@ -161,4 +180,53 @@ fn interpolate(low: u64, high: u64, rank: usize, len: usize) -> u64 {
     low + u64::try_from(step)
         .unwrap_or(high - low)
         .clamp(1, high - low)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::dispatch::tests::on_each;
+
+    proptest! {
+        #[test]
+        fn the_cut_is_where_sorting_puts_it_on_every_instruction_set(
+            few_values: bool,
+            mut scores in prop::collection::vec(0.0..1.0_f32, 1..2000),
+            rank: prop::sample::Index,
+        ) {
+            if few_values {
+                scores.iter_mut().for_each(|s| *s = (*s * 5.0).floor());
+            }
+            let count = rank.index(scores.len()) + 1;
+            let mut sorted = scores.clone();
+            sorted.sort_by(f32::total_cmp);
+            let threshold = sorted[count - 1];
+            let ties = sorted[..count].iter().filter(|&&s| s == threshold).count();
+            for (set, found) in on_each(|| cut(&scores, count)) {
+                prop_assert_eq!((found.threshold, found.ties), (threshold, ties), "{:?}", set);
+            }
+        }
+
+        #[test]
+        fn marks_up_to_a_threshold_are_the_same_on_every_instruction_set(
+            scores in prop::collection::vec(0..9_u8, 1..300),
+            threshold in 0..9_u8,
+        ) {
+            let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
+            let threshold = f32::from(threshold);
+            for (set, marks) in on_each(|| {
+                let mut marks = vec![u64::MAX; scores.len().div_ceil(64)];
+                mark_up_to(&scores, threshold, &mut marks);
+                marks
+            }) {
+                for bit in 0..marks.len() * 64 {
+                    let marked = marks[bit / 64] >> (bit % 64) & 1 == 1;
+                    let expected = scores.get(bit).is_some_and(|&s| s <= threshold);
+                    prop_assert_eq!(marked, expected, "{:?}, bit {}", set, bit);
+                }
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Backend, Panel, PanelMut};
+use super::{Backend, Panel, PanelMut, Store};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
 use crate::matrix::zeros;
@@ -48,11 +48,12 @@ pub(crate) trait LowerTriangle {
     /// The diagonal, not negative.
     fn diagonal(&self) -> &[f64];
 
-    /// The rows that are read together, from first to last.
+    /// The columns that are read together, from first to last.
     fn panels(&self) -> Vec<Range<usize>>;
 
-    /// `rows.end` columns of some rows, row-major, of which those below the diagonal are read.
-    fn panel(&self, rows: &Range<usize>) -> Cow<'_, [f64]>;
+    /// Some columns of the rows from `columns.start` on, row-major, of which the entries below the
+    /// diagonal are read.
+    fn panel(&self, columns: &Range<usize>) -> Cow<'_, [f64]>;
 }
 
 /// Factors the Gram matrix G, damped by `damping` times the mean of its diagonal.
@@ -115,31 +116,32 @@ pub(crate) fn mean_of_live(diagonal: &[f64]) -> f64 {
 fn reverse_damped<T: Real>(gram: &dyn LowerTriangle, scale: f64, shift: f64, out: &mut [T]) {
     let diagonal = gram.diagonal();
     let n = diagonal.len();
-    let mut rest = out;
-    // Row i of G, read backwards from the diagonal, is row n − 1 − i of the result.
-    for rows in gram.panels() {
-        let panel = gram.panel(&rows);
-        let (before, part) = std::mem::take(&mut rest).split_at_mut((n - rows.end) * n);
-        rest = before;
-        let work = rows
-            .clone()
-            .zip(panel.chunks_exact(rows.end))
-            .zip(part.chunks_exact_mut(n).rev())
+    for columns in gram.panels() {
+        let (start, width) = (columns.start, columns.len());
+        let panel = gram.panel(&columns);
+        // Row i of G, read backwards from the diagonal, is row n − 1 − i of the result.
+        let work = panel
+            .chunks_exact(width)
+            .zip(out[..(n - start) * n].chunks_exact_mut(n).rev())
+            .enumerate()
             .collect();
         parallel::map(
             work,
             || (),
-            |(), ((i, row), out): ((usize, &[f64]), &mut [T])| {
-                let out = &mut out[n - 1 - i..];
-                for (out, &entry) in out[1..].iter_mut().zip(row[..i].iter().rev()) {
+            |(), (below, (row, out)): (usize, (&[f64], &mut [T]))| {
+                let out = &mut out[n - columns.end..n - start];
+                for (out, &entry) in out.iter_mut().rev().zip(&row[..width.min(below)]) {
                     *out = T::from_f64(entry * scale);
                 }
-                let live = if diagonal[i] == 0.0 {
-                    1.0
-                } else {
-                    diagonal[i] * scale
-                };
-                out[0] = T::from_f64(live + shift);
+                if below < width {
+                    let diagonal = diagonal[start + below];
+                    let live = if diagonal == 0.0 {
+                        1.0
+                    } else {
+                        diagonal * scale
+                    };
+                    out[width - 1 - below] = T::from_f64(live + shift);
+                }
             },
         );
     }
@@ -156,9 +158,10 @@ fn clear_below_diagonal<T: Real>(triangle: &mut [T], n: usize) {
 }
 
 impl<T: Real> Factor<T> {
-    /// `out += a · R[rows, columns]`
+    /// `a · R[rows, columns]`
     pub(crate) fn multiply(
         &self,
+        store: Store,
         out: PanelMut<'_, T>,
         a: Panel<'_, T>,
         rows: Range<usize>,
@@ -166,7 +169,7 @@ impl<T: Real> Factor<T> {
     ) {
         let reverse = |range: Range<usize>| self.n - range.end..self.n - range.start;
         let part = Panel::new(&self.reversed, self.n).part(reverse(columns), reverse(rows));
-        T::product_reversed(self.backend, out, a, part);
+        T::product_reversed(self.backend, store, out, a, part);
     }
 
     /// U[columns, columns], row-major: the inverse of a diagonal block of R.
@@ -194,7 +197,7 @@ impl<T: Real> Factor<T> {
 
     /// `out += a · b`, by the backend of this factor.
     pub(crate) fn product(&self, out: PanelMut<'_, T>, a: Panel<'_, T>, b: Panel<'_, T>) {
-        T::product(self.backend, out, a, b);
+        T::product(self.backend, Store::Add, out, a, b);
     }
 
     /// R[k, i]

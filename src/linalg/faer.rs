@@ -8,12 +8,11 @@ use faer::linalg::cholesky::llt::factor::{
     LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch,
 };
 use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::traits::{ComplexField, RealField};
 use faer::{Accum, MatMut, MatRef, Par, Spec};
 
-use super::{Panel, PanelMut};
+use super::{Panel, PanelMut, Store};
 
 /// All threads of the pool that is current, or one.
 fn threads() -> Par {
@@ -21,6 +20,13 @@ fn threads() -> Par {
     return Par::rayon(0);
     #[cfg(not(feature = "rayon"))]
     return Par::Seq;
+}
+
+fn accumulation(store: Store) -> Accum {
+    match store {
+        Store::Replace => Accum::Replace,
+        Store::Add => Accum::Add,
+    }
 }
 
 /// The transpose of a panel.
@@ -39,42 +45,47 @@ fn transposed_mut<T>(panel: PanelMut<'_, T>) -> MatMut<'_, T> {
     MatMut::from_column_major_slice_with_stride_mut(panel.into_data(), columns, rows, stride)
 }
 
-pub(super) fn product<T: ComplexField>(out: PanelMut<'_, T>, a: Panel<'_, T>, b: Panel<'_, T>) {
+pub(super) fn product<T: ComplexField>(
+    store: Store,
+    out: PanelMut<'_, T>,
+    a: Panel<'_, T>,
+    b: Panel<'_, T>,
+) {
     let (out, a, b) = (transposed_mut(out), transposed(a), transposed(b));
-    matmul(out, Accum::Add, b, a, T::one_impl(), threads());
+    matmul(out, accumulation(store), b, a, T::one_impl(), threads());
 }
 
 pub(super) fn product_reversed<T: ComplexField>(
+    store: Store,
     out: PanelMut<'_, T>,
     a: Panel<'_, T>,
     reversed: Panel<'_, T>,
 ) {
     let (out, a) = (transposed_mut(out), transposed(a));
     let factor = transposed(reversed).transpose().reverse_rows_and_cols();
-    matmul(out, Accum::Add, factor, a, T::one_impl(), threads());
+    matmul(
+        out,
+        accumulation(store),
+        factor,
+        a,
+        T::one_impl(),
+        threads(),
+    );
 }
 
 pub(super) fn product_with_transposed<T: ComplexField>(
+    store: Store,
     out: PanelMut<'_, T>,
     a: Panel<'_, T>,
     b: Panel<'_, T>,
 ) {
-    // The right factor is `a` with the common dimension contiguous, which faer likes best.
+    // Fastest if `b` has few rows: it becomes the left factor, which is packed.
     let (out, a, b) = (transposed_mut(out), transposed(a), transposed(b));
-    matmul(out, Accum::Add, b.transpose(), a, T::one_impl(), threads());
-}
-
-pub(super) fn symmetric_product<T: ComplexField>(out: PanelMut<'_, T>, a: Panel<'_, T>) {
-    // The lower triangle of a row-major matrix is the upper one of its transpose.
-    let (out, a) = (transposed_mut(out), transposed(a));
-    triangular::matmul(
+    matmul(
         out,
-        BlockStructure::TriangularUpper,
-        Accum::Add,
-        a.transpose(),
-        BlockStructure::Rectangular,
+        accumulation(store),
+        b.transpose(),
         a,
-        BlockStructure::Rectangular,
         T::one_impl(),
         threads(),
     );

@@ -7,7 +7,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, s};
 use ndarray_linalg::error::LinalgError;
 use ndarray_linalg::{CholeskyInplace, Diag, Lapack, SolveTriangular, UPLO};
 
-use super::{Panel, PanelMut};
+use super::{Panel, PanelMut, Store};
 
 /// The panel as an ndarray.
 fn view<T>(panel: Panel<'_, T>) -> ArrayView2<'_, T> {
@@ -21,38 +21,46 @@ fn view_mut<T>(panel: PanelMut<'_, T>) -> ArrayViewMut2<'_, T> {
     ArrayViewMut2::from_shape(shape, panel.into_data()).expect("a panel lies within its data")
 }
 
-pub(super) fn product<T: LinalgScalar>(out: PanelMut<'_, T>, a: Panel<'_, T>, b: Panel<'_, T>) {
-    general_mat_mul(T::one(), &view(a), &view(b), T::one(), &mut view_mut(out));
+fn multiply<T: LinalgScalar>(
+    store: Store,
+    out: PanelMut<'_, T>,
+    a: &ArrayView2<'_, T>,
+    b: &ArrayView2<'_, T>,
+) {
+    let factor = match store {
+        Store::Replace => T::zero(),
+        Store::Add => T::one(),
+    };
+    general_mat_mul(T::one(), a, b, factor, &mut view_mut(out));
+}
+
+pub(super) fn product<T: LinalgScalar>(
+    store: Store,
+    out: PanelMut<'_, T>,
+    a: Panel<'_, T>,
+    b: Panel<'_, T>,
+) {
+    multiply(store, out, &view(a), &view(b));
 }
 
 pub(super) fn product_reversed<T: LinalgScalar>(
+    store: Store,
     out: PanelMut<'_, T>,
     a: Panel<'_, T>,
     reversed: Panel<'_, T>,
 ) {
     // BLAS takes no negative strides, so the panel is turned round in a copy.
     let factor = view(reversed).slice_move(s![..;-1, ..;-1]).to_owned();
-    general_mat_mul(
-        T::one(),
-        &view(a),
-        &factor.t(),
-        T::one(),
-        &mut view_mut(out),
-    );
+    multiply(store, out, &view(a), &factor.t());
 }
 
 pub(super) fn product_with_transposed<T: LinalgScalar>(
+    store: Store,
     out: PanelMut<'_, T>,
     a: Panel<'_, T>,
     b: Panel<'_, T>,
 ) {
-    general_mat_mul(
-        T::one(),
-        &view(a),
-        &view(b).t(),
-        T::one(),
-        &mut view_mut(out),
-    );
+    multiply(store, out, &view(a), &view(b).t());
 }
 
 pub(super) fn cholesky<T: Lapack + LinalgScalar>(a: PanelMut<'_, T>) -> Result<(), usize> {

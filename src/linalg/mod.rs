@@ -36,6 +36,15 @@ impl Default for Backend {
     }
 }
 
+/// What becomes of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// It replaces whatever was there.
+    Replace,
+    /// It is added to what was there.
+    Add,
+}
+
 /// The operations, on the two types computed in. Sealed with [`Real`](crate::Real).
 ///
 /// Matrices are row-major panels. Shapes have to fit; callers in this crate see to that.
@@ -44,28 +53,33 @@ impl Default for Backend {
     reason = "the trait is sealed and its module private"
 )]
 pub trait Scalar: Sized {
-    /// `out += a · b`
-    fn product(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>, b: Panel<'_, Self>);
-
-    /// `out += a · R`, where `reversed` is the panel of J R J that holds the same entries:
-    /// R[k, i] is its entry (columns − 1 − i, rows − 1 − k) of the transposed, reversed panel.
-    fn product_reversed(
+    /// `a · b`
+    fn product(
         backend: Backend,
-        out: PanelMut<'_, Self>,
-        a: Panel<'_, Self>,
-        reversed: Panel<'_, Self>,
-    );
-
-    /// `out += a · bᵀ`
-    fn product_with_transposed(
-        backend: Backend,
+        store: Store,
         out: PanelMut<'_, Self>,
         a: Panel<'_, Self>,
         b: Panel<'_, Self>,
     );
 
-    /// The lower triangle of `out += a · aᵀ`; what is above the diagonal may be anything.
-    fn symmetric_product(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>);
+    /// `a · R`, where `reversed` is the panel of J R J that holds the same entries:
+    /// R[k, i] is its entry (columns − 1 − i, rows − 1 − k) of the transposed, reversed panel.
+    fn product_reversed(
+        backend: Backend,
+        store: Store,
+        out: PanelMut<'_, Self>,
+        a: Panel<'_, Self>,
+        reversed: Panel<'_, Self>,
+    );
+
+    /// `a · bᵀ`
+    fn product_with_transposed(
+        backend: Backend,
+        store: Store,
+        out: PanelMut<'_, Self>,
+        a: Panel<'_, Self>,
+        b: Panel<'_, Self>,
+    );
 
     /// Replaces the upper triangle of the symmetric matrix A by the C with A = Cᵀ · C.
     ///
@@ -83,52 +97,46 @@ macro_rules! scalar {
         impl Scalar for $real {
             fn product(
                 backend: Backend,
+                store: Store,
                 out: PanelMut<'_, Self>,
                 a: Panel<'_, Self>,
                 b: Panel<'_, Self>,
             ) {
                 match backend {
                     #[cfg(feature = "faer")]
-                    Backend::Faer => faer::product(out, a, b),
+                    Backend::Faer => faer::product(store, out, a, b),
                     #[cfg(feature = "lapack")]
-                    Backend::Lapack => lapack::product(out, a, b),
+                    Backend::Lapack => lapack::product(store, out, a, b),
                 }
             }
 
             fn product_reversed(
                 backend: Backend,
+                store: Store,
                 out: PanelMut<'_, Self>,
                 a: Panel<'_, Self>,
                 reversed: Panel<'_, Self>,
             ) {
                 match backend {
                     #[cfg(feature = "faer")]
-                    Backend::Faer => faer::product_reversed(out, a, reversed),
+                    Backend::Faer => faer::product_reversed(store, out, a, reversed),
                     #[cfg(feature = "lapack")]
-                    Backend::Lapack => lapack::product_reversed(out, a, reversed),
+                    Backend::Lapack => lapack::product_reversed(store, out, a, reversed),
                 }
             }
 
             fn product_with_transposed(
                 backend: Backend,
+                store: Store,
                 out: PanelMut<'_, Self>,
                 a: Panel<'_, Self>,
                 b: Panel<'_, Self>,
             ) {
                 match backend {
                     #[cfg(feature = "faer")]
-                    Backend::Faer => faer::product_with_transposed(out, a, b),
+                    Backend::Faer => faer::product_with_transposed(store, out, a, b),
                     #[cfg(feature = "lapack")]
-                    Backend::Lapack => lapack::product_with_transposed(out, a, b),
-                }
-            }
-
-            fn symmetric_product(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>) {
-                match backend {
-                    #[cfg(feature = "faer")]
-                    Backend::Faer => faer::symmetric_product(out, a),
-                    #[cfg(feature = "lapack")]
-                    Backend::Lapack => lapack::product_with_transposed(out, a, a),
+                    Backend::Lapack => lapack::product_with_transposed(store, out, a, b),
                 }
             }
 

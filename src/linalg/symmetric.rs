@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::{Backend, Panel, PanelMut};
+use super::{Backend, Panel, PanelMut, Store};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::parallel;
 
 /// The lower triangle of a symmetric n x n matrix, in `f64`.
 ///
-/// It is stored in panels of 384 rows, which reach from the first column to the end of their
-/// square on the diagonal: half of what n x n numbers take, and half a panel more.
+/// It is stored in panels of 192 columns, which reach from their square on the diagonal to the
+/// last row: half of what n x n numbers take, and half a panel more.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Symmetric {
@@ -18,9 +18,9 @@ pub(crate) struct Symmetric {
     entries: Vec<f64>,
 }
 
-/// Rows that are stored, and computed, together. A multiple of 96, the rows that the product's
-/// innermost loop likes best.
-const PANEL: usize = 384;
+/// Columns that are stored, and computed, together. Products are fastest with one narrow factor,
+/// and with a multiple of the 96 rows that their innermost loop works on.
+const PANEL: usize = 192;
 
 impl Symmetric {
     /// Zeros.
@@ -33,16 +33,11 @@ impl Symmetric {
             rows: n,
             columns: n,
         };
-        // No intermediate result of `stored` is larger than this.
-        n.checked_add(PANEL)
-            .and_then(|side| side.checked_mul(side))
-            .ok_or_else(too_large)?;
-        let len = stored(n);
-        // Only trying: memory that comes zeroed is touched when it is needed.
-        Vec::<f64>::new()
-            .try_reserve_exact(len)
-            .map_err(|_| too_large())?;
-        let entries = vec![0.0; len];
+        let len = stored(n, n).ok_or_else(too_large)?;
+        // Written now: memory that only promises zeros costs more when it is read and then written.
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(len).map_err(|_| too_large())?;
+        entries.resize(len, 0.0);
         Ok(Self { n, entries })
     }
 
@@ -51,24 +46,28 @@ impl Symmetric {
         self.entries.is_empty()
     }
 
-    /// The panels, from the first row to the last.
+    /// The columns of each panel.
     pub(crate) fn panels(&self) -> Vec<Range<usize>> {
         parallel::runs(self.n, PANEL)
     }
 
-    /// The entries of a panel, row-major: as many columns as `rows.end`. What is above the
+    /// The entries of a panel, row-major: the rows from `columns.start` on. What is above the
     /// diagonal may be anything.
-    pub(crate) fn panel(&self, rows: &Range<usize>) -> &[f64] {
-        &self.entries[stored(rows.start)..stored(rows.end)]
+    pub(crate) fn panel(&self, columns: &Range<usize>) -> &[f64] {
+        let before = |column| stored(self.n, column).unwrap_or(0);
+        &self.entries[before(columns.start)..before(columns.end)]
     }
 
     /// All panels, to be changed.
     pub(crate) fn panels_mut(&mut self) -> impl Iterator<Item = (Range<usize>, &mut [f64])> {
+        let n = self.n;
+        let panels = self.panels();
         let mut rest = self.entries.as_mut_slice();
-        parallel::runs(self.n, PANEL).into_iter().map(move |rows| {
-            let (panel, after) = std::mem::take(&mut rest).split_at_mut(rows.len() * rows.end);
+        panels.into_iter().map(move |columns| {
+            let len = columns.len() * (n - columns.start);
+            let (panel, after) = std::mem::take(&mut rest).split_at_mut(len);
             rest = after;
-            (rows, panel)
+            (columns, panel)
         })
     }
 
@@ -82,50 +81,44 @@ impl Symmetric {
     /// Whether the matrix is n x n, complete and finite, as one that was read may not be.
     #[cfg(feature = "serde")]
     pub(crate) fn is_valid(&self, n: usize) -> bool {
-        let fits = n
-            .checked_add(PANEL)
-            .is_some_and(|side| side.checked_mul(side).is_some());
         self.n == n
-            && fits
-            && self.entries.len() == stored(n)
+            && stored(n, n) == Some(self.entries.len())
             && self.entries.iter().all(|x| x.is_finite())
     }
 }
 
-/// How many entries the panels of the first `rows` rows hold. `rows` ends a panel.
-fn stored(rows: usize) -> usize {
-    let whole = rows / PANEL;
-    // Panel p has 384 rows of 384 (p + 1) columns; the last may have fewer of both.
-    PANEL * PANEL * (whole * (whole + 1) / 2) + (rows % PANEL) * rows
+/// How many entries the panels of the first `columns` columns hold, which end a panel, if that
+/// can be counted.
+fn stored(n: usize, columns: usize) -> Option<usize> {
+    // Of a whole matrix the rows above each panel are missing: those of all panels before it.
+    let whole = columns / PANEL;
+    let all = n.checked_mul(columns)?;
+    let above = PANEL * PANEL * (whole * whole.saturating_sub(1) / 2);
+    Some(all - above - (columns % PANEL) * (whole * PANEL))
 }
 
-/// Adds the panel of `A · Aᵀ` with these rows to `sums`. The product is computed in `T`, in memory
-/// that is left in `product` for the next panel.
+/// Adds a panel of `A · Aᵀ` to `sums`. The product is computed in `T`, in memory that is left in
+/// `product` for the next panel.
 pub(crate) fn add_product<T: Real>(
     backend: Backend,
     sums: &mut [f64],
     a: Panel<'_, T>,
-    rows: &Range<usize>,
+    columns: &Range<usize>,
     product: &mut Vec<T>,
 ) {
     if a.is_empty() {
         return;
     }
-    let width = rows.end;
-    product.clear();
-    product.resize(rows.len() * width, T::zero());
-    let left = a.rows_of(rows.clone());
-    if rows.start > 0 {
-        let out = PanelMut::new(product, width).columns_of(0..rows.start);
-        T::product_with_transposed(backend, out, left, a.rows_of(0..rows.start));
-    }
-    let square = PanelMut::new(product, width).columns_of(rows.clone());
-    T::symmetric_product(backend, square, left);
-
-    let work = sums
-        .chunks_exact_mut(width)
-        .zip(product.chunks_exact(width))
-        .collect();
+    product.resize(product.len().max(sums.len()), T::zero());
+    let product = &mut product[..sums.len()];
+    T::product_with_transposed(
+        backend,
+        Store::Replace,
+        PanelMut::new(product, columns.len()),
+        a.rows_of(columns.start..a.rows()),
+        a.rows_of(columns.clone()),
+    );
+    let work = sums.chunks_mut(RUN).zip(product.chunks(RUN)).collect();
     parallel::map(
         work,
         || (),
@@ -136,3 +129,6 @@ pub(crate) fn add_product<T: Real>(
         },
     );
 }
+
+/// Entries that one worker adds.
+const RUN: usize = 1 << 14;

@@ -65,6 +65,12 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
         let _ = largest;
         false
     }
+
+    /// The damping that was needed to factor the Gram matrix, as a multiple of the mean of its
+    /// diagonal, if the metric factors it.
+    fn damping(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// Makes +0.0 of every -0.0, whose bits would make it the highest score, and checks all scores.

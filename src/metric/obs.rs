@@ -89,14 +89,16 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         stats: &'a dyn ActivationStats,
     ) -> Result<Box<dyn Scorer<T> + 'a>> {
         let name = ImportanceMetric::<T>::name(self);
-        let diagonal = match stats.factor_diagonal() {
-            Some(diagonal) => diagonal.to_vec(),
+        let (diagonal, damping) = match stats.factor_diagonal() {
+            // The sweep that factored it reports the damping.
+            Some(diagonal) => (diagonal.to_vec(), None),
             None => {
                 crate::stats::required_sums(stats, name, weights.dim())?;
                 let gram = stats.gram().ok_or_else(|| Error::NoGram {
                     what: name.to_owned(),
                 })?;
-                factorize::<T>(self.backend, gram, self.damping)?.diagonal()
+                let factor = factorize::<T>(self.backend, gram, self.damping)?;
+                (factor.diagonal(), Some(factor.damping))
             }
         };
         // Scores are scaled by a power of two, so that their squares neither overflow nor vanish.
@@ -104,6 +106,7 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         let diagonal = diagonal.into_iter().map(|x| T::from_f64(x * scale));
         Ok(Box::new(ObsScorer {
             diagonal: diagonal.collect(),
+            damping,
         }))
     }
 }
@@ -111,6 +114,7 @@ impl<T: Real> ImportanceMetric<T> for Obs {
 struct ObsScorer<T> {
     /// 1 / Uⱼⱼ, scaled.
     diagonal: Vec<T>,
+    damping: Option<f64>,
 }
 
 impl<T: Real> Scorer<T> for ObsScorer<T> {
@@ -120,5 +124,9 @@ impl<T: Real> Scorer<T> for ObsScorer<T> {
             let root = weight * factor;
             *score = root * root;
         }
+    }
+
+    fn damping(&self) -> Option<f64> {
+        self.damping
     }
 }

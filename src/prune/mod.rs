@@ -204,7 +204,7 @@ impl<M, P, U> Pruner<M, P, U> {
             pruned: outcomes.iter().map(|row| row.pruned).sum(),
             zeros: outcomes.iter().map(|row| row.zeros).sum(),
             error,
-            damping: None,
+            damping: scorer.damping(),
         })
     }
 

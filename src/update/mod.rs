@@ -85,6 +85,18 @@ pub struct Updated<T> {
     pub damping: Option<f64>,
 }
 
+impl<T: Real, U: WeightUpdate<T> + ?Sized> WeightUpdate<T> for &U {
+    fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
+        (**self).run(task)
+    }
+}
+
+impl<T: Real, U: WeightUpdate<T> + ?Sized> WeightUpdate<T> for Box<U> {
+    fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
+        (**self).run(task)
+    }
+}
+
 /// Nothing: weights that stay keep their bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeepWeights;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayRef2, s};
 
-use crate::element::{Element, Real, widen_row};
+use crate::element::{Element, Real, widened};
 use crate::linalg::{Backend, Panel, add_product};
 use crate::{kernels, parallel};
 
@@ -61,14 +61,15 @@ impl<T: Real> Block<T> {
         let strips = self.values.chunks_mut(STRIP * TOKENS).enumerate().collect();
         let largest = parallel::map(
             strips,
-            || vec![T::zero(); STRIP * TILE],
-            |tile, (i, values): (usize, &mut [T])| {
+            || (vec![[T::zero(); TILE]; STRIP], Vec::new()),
+            |(tile, buffer), (i, values): (usize, &mut [T])| {
                 let features = i * STRIP..i * STRIP + values.len() / TOKENS;
                 let strip = batch.slice(s![.., features]);
                 let mut largest = T::zero();
                 for (j, tokens) in tokens.chunks(TILE).enumerate() {
-                    let tile = read_tile(&strip, tokens, tile);
-                    largest = largest.max(kernels::largest(tile));
+                    read_turned::<A>(&strip, tokens, tile, buffer);
+                    // What is left of an earlier tile is of the same block.
+                    largest = largest.max(kernels::largest(tile.as_flattened()));
                     write_turned(tile, tokens.len(), values, first + j * TILE);
                 }
                 largest
@@ -78,24 +79,23 @@ impl<T: Real> Block<T> {
         self.tokens += tokens.len();
     }
 
-    /// Adds the rows `rows` of the product of the features with each other, as many columns as
-    /// `rows.end`, to `sums`. What lies above the diagonal may be anything.
+    /// Adds some columns of the product of the features with each other, in the rows from
+    /// `columns.start` on, to `sums`. `product` is memory to work in.
     pub(super) fn add_product(
         &self,
         backend: Backend,
-        rows: &Range<usize>,
+        columns: &Range<usize>,
         sums: &mut [f64],
         product: &mut Vec<T>,
     ) {
         let tokens = 0..self.tokens;
         if self.fits() {
-            let values = Panel::new(&self.values, TOKENS).part(0..self.features, tokens);
-            add_product(backend, sums, values, rows, product);
+            let values = Panel::new(&self.values, TOKENS).columns_of(tokens);
+            add_product(backend, sums, values, columns, product);
         } else {
-            let values = &self.values[..rows.end * TOKENS];
-            let wide: Vec<f64> = values.iter().map(|x| x.as_f64()).collect();
-            let wide = Panel::new(&wide, TOKENS).part(0..rows.end, tokens);
-            add_product(backend, sums, wide, rows, &mut Vec::new());
+            let wide: Vec<f64> = self.values.iter().map(|x| x.as_f64()).collect();
+            let wide = Panel::new(&wide, TOKENS).columns_of(tokens);
+            add_product(backend, sums, wide, columns, &mut Vec::new());
         }
     }
 
@@ -151,32 +151,30 @@ const STRIP: usize = 64;
 /// Tokens that are turned at a time: a line of the cache for each feature.
 const TILE: usize = 16;
 
-/// Copies some tokens of a strip of a batch, each times its factor.
-fn read_tile<'a, A: Element>(
+/// Reads some tokens of a strip of a batch, each times its factor, a feature a row of `tile`.
+fn read_turned<A: Element>(
     strip: &ArrayRef2<A>,
     tokens: &[(usize, f64)],
-    tile: &'a mut [A::Compute],
-) -> &'a [A::Compute] {
-    let width = strip.ncols();
-    for (run, &(token, factor)) in tile.chunks_exact_mut(width).zip(tokens) {
-        widen_row(&strip.row(token), run);
+    tile: &mut [[A::Compute; TILE]],
+    buffer: &mut Vec<A::Compute>,
+) {
+    for (t, &(token, factor)) in tokens.iter().enumerate() {
         let factor = A::Compute::from_f64(factor);
-        for x in run {
-            *x = *x * factor;
+        let run = widened::<A>(&strip.row(token), buffer);
+        for (values, &x) in tile.iter_mut().zip(run) {
+            values[t] = x * factor;
         }
     }
-    &tile[..tokens.len() * width]
 }
 
-/// Writes a tile of `tokens` tokens feature by feature, from token `first` of `values` on.
-fn write_turned<T: Real>(tile: &[T], tokens: usize, values: &mut [T], first: usize) {
-    let width = tile.len() / tokens;
-    for (feature, values) in values.chunks_exact_mut(TOKENS).enumerate() {
-        for (value, run) in values[first..first + tokens]
-            .iter_mut()
-            .zip(tile.chunks_exact(width))
-        {
-            *value = run[feature];
+/// Writes `tokens` tokens of a tile to each feature of `values`, from token `first` on.
+fn write_turned<T: Real>(tile: &[[T; TILE]], tokens: usize, values: &mut [T], first: usize) {
+    for (values, tile) in values.chunks_exact_mut(TOKENS).zip(tile) {
+        // A copy of known length is a few instructions, any other a call.
+        if let (TILE, Some(values)) = (tokens, values[first..].first_chunk_mut()) {
+            *values = *tile;
+        } else {
+            values[first..first + tokens].copy_from_slice(&tile[..tokens]);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Gram;
 use crate::element::{Real, inverse_power_of_two};
-use crate::linalg::{LowerTriangle, Panel, PanelMut, mean_of_live};
+use crate::linalg::{LowerTriangle, Panel, PanelMut, Store, mean_of_live};
 use crate::{kernels, parallel};
 
 impl Gram {
@@ -18,55 +18,58 @@ impl Gram {
     ///
     /// m n² / 2 multiplications and additions for m rows and n inputs.
     pub(crate) fn output_energy<T: Real>(&self, a: &[T], scale: f64) -> f64 {
-        let columns = self.diagonal().len();
-        let a = Panel::new(a, columns);
+        let n = self.diagonal().len();
+        let a = Panel::new(a, n);
         let (mut form, mut product) = (Vec::new(), Vec::new());
         let mut energy = 0.0;
-        for rows in self.panels() {
-            // With M the lower triangle of G, what is below its diagonal doubled, Σ a (M a) over
+        for columns in self.panels() {
+            // With M the lower triangle of G, what is below its diagonal doubled, Σ (a M) a over
             // the rows of A is the trace.
-            self.read_doubled(&rows, &mut form);
-            let width = rows.len();
-            product.clear();
+            self.read_doubled(&columns, &mut form);
+            let width = columns.len();
             product.resize(a.rows() * width, T::zero());
-            T::product_with_transposed(
+            T::product(
                 self.backend,
+                Store::Replace,
                 PanelMut::new(&mut product, width),
-                a.columns_of(0..rows.end),
-                Panel::new(&form, rows.end),
+                a.columns_of(columns.start..n),
+                Panel::new(&form, width),
             );
             let work = product.chunks_exact(width).enumerate().collect();
             let parts = parallel::map(
                 work,
                 || (),
-                |(), (i, product)| kernels::dot(product, &a.row(i)[rows.clone()], scale),
+                |(), (i, product)| kernels::dot(product, &a.row(i)[columns.clone()], scale),
             );
             energy += parts.iter().sum::<f64>();
         }
         energy
     }
 
-    /// Fills `form` with some rows of the lower triangle of G, scaled and doubled below the
-    /// diagonal, with zeros above it.
-    fn read_doubled<T: Real>(&self, rows: &Range<usize>, form: &mut Vec<T>) {
+    /// Fills `form` with some columns of the lower triangle of G, scaled and doubled below the
+    /// diagonal, with zeros above it; in the rows from `columns.start` on.
+    fn read_doubled<T: Real>(&self, columns: &Range<usize>, form: &mut Vec<T>) {
         let diagonal = self.diagonal();
         let scale = inverse_power_of_two(mean_of_live(diagonal));
-        let panel = self.panel(rows);
+        let width = columns.len();
+        let panel = self.panel(columns);
         form.clear();
         form.resize(panel.len(), T::zero());
         let work = form
-            .chunks_exact_mut(rows.end)
-            .zip(panel.chunks_exact(rows.end))
-            .zip(rows.clone())
+            .chunks_exact_mut(width)
+            .zip(panel.chunks_exact(width))
+            .enumerate()
             .collect();
         parallel::map(
             work,
             || (),
-            |(), ((form, row), j): ((&mut [T], &[f64]), usize)| {
-                for (out, &entry) in form[..j].iter_mut().zip(row) {
+            |(), (below, (form, row)): (usize, (&mut [T], &[f64]))| {
+                for (out, &entry) in form[..width.min(below)].iter_mut().zip(row) {
                     *out = T::from_f64(2.0 * scale * entry);
                 }
-                form[j] = T::from_f64(scale * diagonal[j]);
+                if below < width {
+                    form[below] = T::from_f64(scale * diagonal[columns.start + below]);
+                }
             },
         );
     }

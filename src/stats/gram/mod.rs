@@ -42,7 +42,7 @@ use block::Block;
 /// # Complexity
 ///
 /// For n inputs: n² / 2 multiplications and additions a token; 4n² bytes of memory for the sum,
-/// of which only one triangle is held, and 2432 n numbers for the tokens of the block in the
+/// of which only one triangle is held, and 2240 n numbers for the tokens of the block in the
 /// making and for a part of its product.
 ///
 /// # Example
@@ -166,10 +166,10 @@ impl Gram {
     pub fn to_array(&self) -> Result<Array2<f64>> {
         let n = self.norms.features();
         let mut full = zeros::<f64>(n, n)?;
-        for rows in self.panels() {
-            let panel = self.panel(&rows);
-            for (j, row) in rows.clone().zip(panel.chunks_exact(rows.end)) {
-                for (k, &entry) in row[..j].iter().enumerate() {
+        for columns in self.panels() {
+            let panel = self.panel(&columns);
+            for (j, row) in (columns.start..).zip(panel.chunks_exact(columns.len())) {
+                for (k, &entry) in columns.clone().zip(row).take_while(|&(k, _)| k < j) {
                     full[j * n + k] = entry;
                     full[k * n + j] = entry;
                 }
@@ -219,8 +219,8 @@ impl Gram {
             block.push(batch, now);
             if block.room() == 0 {
                 let mut product = Vec::new();
-                for (rows, sums) in self.folded.panels_mut() {
-                    block.add_product(self.backend, &rows, sums, &mut product);
+                for (columns, sums) in self.folded.panels_mut() {
+                    block.add_product(self.backend, &columns, sums, &mut product);
                 }
                 block.clear();
             }
@@ -256,15 +256,15 @@ impl LowerTriangle for Gram {
         self.folded.panels()
     }
 
-    fn panel(&self, rows: &Range<usize>) -> Cow<'_, [f64]> {
-        let mut panel = Cow::Borrowed(self.folded.panel(rows));
+    fn panel(&self, columns: &Range<usize>) -> Cow<'_, [f64]> {
+        let mut panel = Cow::Borrowed(self.folded.panel(columns));
         if !self.narrow.is_empty() {
             self.narrow
-                .add_product(self.backend, rows, panel.to_mut(), &mut Vec::new());
+                .add_product(self.backend, columns, panel.to_mut(), &mut Vec::new());
         }
         if !self.wide.is_empty() {
             self.wide
-                .add_product(self.backend, rows, panel.to_mut(), &mut Vec::new());
+                .add_product(self.backend, columns, panel.to_mut(), &mut Vec::new());
         }
         panel
     }

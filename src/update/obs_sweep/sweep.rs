@@ -9,7 +9,7 @@ use super::tile::Tile;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels::{self, ROWS};
-use crate::linalg::{Factor, Panel, PanelMut};
+use crate::linalg::{Factor, Panel, PanelMut, Store};
 use crate::mask::Mask;
 use crate::metric::{Scorer, settle_scores};
 use crate::parallel;
@@ -97,7 +97,8 @@ impl<T: Real> Sweep<'_, T> {
         let before = Panel::new(removed, self.dead.len()).columns_of(from.clone());
         let within = columns.start - strip.start..columns.end - strip.start;
         let out = PanelMut::new(moved, strip.len()).columns_of(within);
-        self.factor.multiply(out, before, from, columns.clone());
+        self.factor
+            .multiply(Store::Add, out, before, from, columns.clone());
     }
 
     /// Computes the weights of a block as what has been pruned before makes them: W₁, row-major.
@@ -193,11 +194,18 @@ impl<T: Real> Sweep<'_, T> {
     /// Scores a run of updated weights. Those that are pinned at zero score 0.
     pub(super) fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]) {
         self.scorer.score(row, start, weights, scores);
-        if let Some(pinned) = &self.pinned {
-            for (column, score) in (start..).zip(scores) {
-                let pinned = pinned.get(row, column) == Some(true);
-                *score = if pinned { T::zero() } else { *score };
-            }
+        let Some(pinned) = &self.pinned else { return };
+        let words = pinned.row_words(row);
+        let end = start + weights.len();
+        if words[start / 64..end.div_ceil(64)]
+            .iter()
+            .all(|&word| word == 0)
+        {
+            return;
+        }
+        for (column, score) in (start..).zip(scores) {
+            let pinned = words[column / 64] >> (column % 64) & 1 == 1;
+            *score = if pinned { T::zero() } else { *score };
         }
     }
 
@@ -230,7 +238,9 @@ impl<T: Real> Sweep<'_, T> {
         stored: &[T],
     ) -> Result<f64> {
         let start = block.columns.start;
-        if let Some(column) = stored.iter().position(|weight| !weight.is_finite()) {
+        if !kernels::largest(stored).is_finite()
+            && let Some(column) = stored.iter().position(|weight| !weight.is_finite())
+        {
             return Err(Error::Overflow {
                 row,
                 column: start + column,
