@@ -1,6 +1,7 @@
 //! [design.md]: crate::docs::design
 //! [methods.md]: crate::docs::methods
 //! [interop.md]: crate::docs::interop
+//! [performance.md]: crate::docs::performance
 //! [pytorch.md]: crate::docs::pytorch
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -36,7 +37,9 @@ pub use stats::{ActivationStats, ColumnNorms, NoStats};
 pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "faer", feature = "lapack"))))]
 pub use {linalg::Backend, metric::Obs, prune::sparsegpt_layer, stats::Gram, update::ObsSweep};
+
 /// The long documents of the repository. Their code is tested with that of the crate.
 #[cfg(any(doc, doctest))]
 pub mod docs {
@@ -48,6 +51,9 @@ pub mod docs {
     pub mod methods {}
     #[doc = include_str!("../docs/interop.md")]
     pub mod interop {}
+    /// [methods.md]: crate::docs::methods
+    #[doc = include_str!("../docs/performance.md")]
+    pub mod performance {}
     /// [methods.md]: crate::docs::methods
     /// [interop.md]: crate::docs::interop
     #[doc = include_str!("../docs/pytorch.md")]

@@ -101,7 +101,8 @@ impl LayerReport {
 
     /// Input features that calibration never saw other than zero.
     ///
-    /// Their weights score 0 with [`Wanda`](crate::Wanda) and go first.
+    /// Their weights score 0 with [`Wanda`](crate::Wanda) and go first. A sweep makes all of them
+    /// zero.
     #[must_use]
     pub fn dead_inputs(&self) -> usize {
         self.dead_inputs
@@ -148,6 +149,9 @@ impl fmt::Display for LayerReport {
         if let Some(error) = self.error {
             let RelativeError { value, basis } = error;
             write!(f, ", relative output error {value:.4} (from {basis})")?;
+        }
+        if let Some(damping) = self.damping {
+            write!(f, ", damped by {damping}")?;
         }
         match self.dead_inputs {
             0 => {}

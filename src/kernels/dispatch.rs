@@ -67,12 +67,12 @@ macro_rules! kernel {
 
                 match $crate::kernels::InstructionSet::detected() {
                     $crate::kernels::InstructionSet::Baseline => {}
-                    // SAFETY: the machine was found to have AVX2.
                     $crate::kernels::InstructionSet::Avx2 => {
+                        // SAFETY: the machine was found to have AVX2.
                         return unsafe { avx2($($argument),*) };
                     }
-                    // SAFETY: the machine was found to have these parts of AVX-512.
                     $crate::kernels::InstructionSet::Avx512 => {
+                        // SAFETY: the machine was found to have these parts of AVX-512.
                         return unsafe { avx512($($argument),*) };
                     }
                 }

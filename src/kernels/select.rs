@@ -150,9 +150,9 @@ kernel! {
     fn collect_between<T: Real>(scores: &[T], low: T, high: T, few: &mut Few) {
         // There are few of them, so most runs have none, which is found out for all at once.
         for run in scores.chunks(64) {
-            let lies_between = |s: T| (s >= low) & (s <= high);
-            if run.iter().fold(false, |any, &s| any | lies_between(s)) {
-                for &score in run.iter().filter(|&&s| lies_between(s)) {
+            let lies_between = |s: &T| *s >= low && *s <= high;
+            if run.iter().fold(false, |any, s| any | lies_between(s)) {
+                for score in run.iter().filter(|s| lies_between(s)) {
                     few.keys[few.len] = score.key();
                     few.len += 1;
                 }
@@ -197,13 +197,15 @@ mod tests {
             rank: prop::sample::Index,
         ) {
             if few_values {
-                scores.iter_mut().for_each(|s| *s = (*s * 5.0).floor());
+                for s in &mut scores {
+                    *s = (*s * 5.0).floor();
+                }
             }
             let count = rank.index(scores.len()) + 1;
             let mut sorted = scores.clone();
             sorted.sort_by(f32::total_cmp);
             let threshold = sorted[count - 1];
-            let ties = sorted[..count].iter().filter(|&&s| s == threshold).count();
+            let ties = sorted[..count].iter().filter(|s| s.key() == threshold.key()).count();
             for (set, found) in on_each(|| cut(&scores, count)) {
                 prop_assert_eq!((found.threshold, found.ties), (threshold, ties), "{:?}", set);
             }

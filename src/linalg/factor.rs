@@ -64,16 +64,20 @@ pub(crate) trait LowerTriangle {
 ///
 /// # Errors
 ///
-/// [`Error::NotPositiveDefinite`] if that does not help, [`Error::TooLarge`] if there is no memory.
+/// [`Error::InvalidDamping`], [`Error::NotPositiveDefinite`] if raising does not help,
+/// [`Error::TooLarge`] if there is no memory.
 ///
 /// # Complexity
 ///
-/// n³/3 multiplications and additions; n² numbers of memory.
+/// n³/6 multiplications with an addition each; n² numbers of memory.
 pub(crate) fn factorize<T: Real>(
     backend: Backend,
     gram: &dyn LowerTriangle,
     damping: f64,
 ) -> Result<Factor<T>> {
+    if !(damping.is_finite() && damping >= 0.0) {
+        return Err(Error::InvalidDamping { damping });
+    }
     let n = gram.diagonal().len();
     let mean = mean_of_live(gram.diagonal());
     let scale = inverse_power_of_two(mean);

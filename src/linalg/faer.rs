@@ -5,7 +5,7 @@
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{
-    LltError, LltParams, cholesky_in_place, cholesky_in_place_scratch,
+    LltError, LltParams, LltRegularization, cholesky_in_place, cholesky_in_place_scratch,
 };
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_inverse::invert_lower_triangular;
@@ -20,6 +20,16 @@ fn threads() -> Par {
     return Par::rayon(0);
     #[cfg(not(feature = "rayon"))]
     return Par::Seq;
+}
+
+/// The threads for a product. One of a matrix and a vector is left to a single thread: faer cuts
+/// its sums into as many parts as there are threads, so that the last bits would depend on them.
+fn threads_for<T>(out: &MatMut<'_, T>) -> Par {
+    if out.nrows() == 1 || out.ncols() == 1 {
+        Par::Seq
+    } else {
+        threads()
+    }
 }
 
 fn accumulation(store: Store) -> Accum {
@@ -52,7 +62,8 @@ pub(super) fn product<T: ComplexField>(
     b: Panel<'_, T>,
 ) {
     let (out, a, b) = (transposed_mut(out), transposed(a), transposed(b));
-    matmul(out, accumulation(store), b, a, T::one_impl(), threads());
+    let threads = threads_for(&out);
+    matmul(out, accumulation(store), b, a, T::one_impl(), threads);
 }
 
 pub(super) fn product_reversed<T: ComplexField>(
@@ -63,14 +74,8 @@ pub(super) fn product_reversed<T: ComplexField>(
 ) {
     let (out, a) = (transposed_mut(out), transposed(a));
     let factor = transposed(reversed).transpose().reverse_rows_and_cols();
-    matmul(
-        out,
-        accumulation(store),
-        factor,
-        a,
-        T::one_impl(),
-        threads(),
-    );
+    let threads = threads_for(&out);
+    matmul(out, accumulation(store), factor, a, T::one_impl(), threads);
 }
 
 pub(super) fn product_with_transposed<T: ComplexField>(
@@ -81,13 +86,14 @@ pub(super) fn product_with_transposed<T: ComplexField>(
 ) {
     // Fastest if `b` has few rows: it becomes the left factor, which is packed.
     let (out, a, b) = (transposed_mut(out), transposed(a), transposed(b));
+    let threads = threads_for(&out);
     matmul(
         out,
         accumulation(store),
         b.transpose(),
         a,
         T::one_impl(),
-        threads(),
+        threads,
     );
 }
 
@@ -97,7 +103,8 @@ pub(super) fn cholesky<T: RealField>(a: PanelMut<'_, T>) -> Result<(), usize> {
     let scratch = cholesky_in_place_scratch::<T>(a.nrows(), threads(), params);
     let mut memory = MemBuffer::new(scratch);
     let stack = MemStack::new(&mut memory);
-    match cholesky_in_place(a, Default::default(), threads(), stack, params) {
+    let regularization = LltRegularization::default();
+    match cholesky_in_place(a, regularization, threads(), stack, params) {
         Ok(_) => Ok(()),
         Err(LltError::NonPositivePivot { index }) => Err(index),
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// A part of a row-major matrix, to be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Panel<'a, T> {
     /// From the first element on; rows start `stride` apart.
     data: &'a [T],
@@ -21,6 +21,14 @@ pub struct PanelMut<'a, T> {
     stride: usize,
 }
 
+impl<T> Clone for Panel<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Panel<'_, T> {}
+
 impl<'a, T> Panel<'a, T> {
     /// A whole matrix, `data.len() / columns` rows.
     pub(crate) fn new(data: &'a [T], columns: usize) -> Self {
@@ -33,7 +41,7 @@ impl<'a, T> Panel<'a, T> {
     }
 
     /// The part where `rows` and `columns` cross.
-    pub(crate) fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Self {
+    pub(crate) fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         let range = span(&rows, &columns, self.stride);
         Self {
             data: &self.data[range],
@@ -44,37 +52,37 @@ impl<'a, T> Panel<'a, T> {
     }
 
     /// The part that `rows` make up.
-    pub(super) fn rows_of(&self, rows: Range<usize>) -> Self {
+    pub(super) fn rows_of(self, rows: Range<usize>) -> Self {
         self.part(rows, 0..self.columns)
     }
 
     /// The part that `columns` make up.
-    pub(crate) fn columns_of(&self, columns: Range<usize>) -> Self {
+    pub(crate) fn columns_of(self, columns: Range<usize>) -> Self {
         self.part(0..self.rows, columns)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.rows == 0 || self.columns == 0
     }
 
     /// A single row.
-    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+    pub(crate) fn row(self, row: usize) -> &'a [T] {
         &self.data[row * self.stride..][..self.columns]
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    pub(crate) fn rows(self) -> usize {
         self.rows
     }
 
-    pub(super) fn columns(&self) -> usize {
+    pub(super) fn columns(self) -> usize {
         self.columns
     }
 
-    pub(super) fn stride(&self) -> usize {
+    pub(super) fn stride(self) -> usize {
         self.stride
     }
 
-    pub(super) fn data(&self) -> &'a [T] {
+    pub(super) fn data(self) -> &'a [T] {
         self.data
     }
 }

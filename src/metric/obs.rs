@@ -17,7 +17,7 @@ use crate::stats::ActivationStats;
 /// ```
 ///
 /// `Uⱼⱼ²` is the first diagonal entry of the inverse of G without the inputs before j. It is not
-/// the diagonal of G⁻¹. Scores are scaled by a power of two, the same for all weights of a layer.
+/// the diagonal of G⁻¹. Weights of dead inputs score 0. Scores are scaled by a power of two, the same for all weights of a layer.
 ///
 /// SparseGPT is this metric with the [`ObsSweep`](crate::ObsSweep), which scores weights as it
 /// has updated them so far: [`sparsegpt_layer`](crate::sparsegpt_layer). Without an update it
@@ -25,12 +25,12 @@ use crate::stats::ActivationStats;
 ///
 /// # Errors
 ///
-/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::NotPositiveDefinite`] if it
-/// cannot be factored.
+/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::InvalidDamping`],
+/// [`Error::NotPositiveDefinite`] if the matrix cannot be factored.
 ///
 /// # Complexity
 ///
-/// n³/3 multiplications and additions and n² numbers of memory for n inputs, then two
+/// n³/6 multiplications with an addition each and n² numbers of memory for n inputs, then two
 /// multiplications a weight. Within a sweep, which has factored the matrix, only the latter.
 ///
 /// # Reference
@@ -89,21 +89,24 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         stats: &'a dyn ActivationStats,
     ) -> Result<Box<dyn Scorer<T> + 'a>> {
         let name = ImportanceMetric::<T>::name(self);
-        let (diagonal, damping) = match stats.factor_diagonal() {
-            // The sweep that factored it reports the damping.
-            Some(diagonal) => (diagonal.to_vec(), None),
-            None => {
-                crate::stats::required_sums(stats, name, weights.dim())?;
-                let gram = stats.gram().ok_or_else(|| Error::NoGram {
-                    what: name.to_owned(),
-                })?;
-                let factor = factorize::<T>(self.backend, gram, self.damping)?;
-                (factor.diagonal(), Some(factor.damping))
-            }
+        // A sweep has factored the matrix already, and reports the damping.
+        let (diagonal, damping) = if let Some(diagonal) = stats.factor_diagonal() {
+            (diagonal.to_vec(), None)
+        } else {
+            crate::stats::required_sums(stats, name, weights.dim())?;
+            let gram = stats.gram().ok_or_else(|| Error::NoGram {
+                what: name.to_owned(),
+            })?;
+            let factor = factorize::<T>(self.backend, gram, self.damping)?;
+            (factor.diagonal(), Some(factor.damping))
         };
         // Scores are scaled by a power of two, so that their squares neither overflow nor vanish.
         let scale = inverse_power_of_two(largest(weights)?.as_f64());
-        let diagonal = diagonal.into_iter().map(|x| T::from_f64(x * scale));
+        // The weights of dead inputs go first: no output depends on them.
+        let energies = stats.sums_of_squares();
+        let live = |(x, &energy)| if energy == 0.0 { 0.0 } else { x };
+        let diagonal = diagonal.into_iter().zip(energies).map(live);
+        let diagonal = diagonal.map(|x| T::from_f64(x * scale));
         Ok(Box::new(ObsScorer {
             diagonal: diagonal.collect(),
             damping,

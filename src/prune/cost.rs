@@ -67,7 +67,7 @@ mod with_gram {
             })
         }
 
-        /// tr(ΔW G ΔWᵀ) / tr(W G Wᵀ); `None` if the dense layer puts out nothing.
+        /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`; `None` if the dense layer puts out nothing.
         pub(in crate::prune) fn compare(mut self, w: &ArrayRef2<A>) -> Option<RelativeError> {
             let total = self.gram.output_energy(&self.weights, self.scale);
             for (dense, w) in self.weights.iter_mut().zip(w) {

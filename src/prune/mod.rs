@@ -31,8 +31,8 @@ use scores::LayerScores;
 /// A weight that is already zero counts as one of score 0, so it is among the first to be pruned
 /// and counts towards what the pattern asks for; pruning twice is the same as pruning once (but
 /// for [`Pattern::Cumulative`](crate::Pattern::Cumulative), which looks for a new α).
-/// Pruned weights become `+0.0`; all others keep their bits. A matrix without weights is pruned to
-/// nothing, whatever the statistics.
+/// Pruned weights become `+0.0`; all others keep their bits, unless there is an
+/// [update](Self::update). A matrix without weights is pruned to nothing, whatever the statistics.
 ///
 /// # Complexity
 ///
@@ -40,6 +40,11 @@ use scores::LayerScores;
 /// [`Pattern::Cumulative`](crate::Pattern::Cumulative). A pattern that decides row by row takes
 /// a few rows of memory a thread, unless weights are protected or the metric does not
 /// [promise valid scores](Scorer::promises_valid_scores); else a mask of one bit a weight.
+///
+/// With a [`Gram`](crate::Gram) matrix among the statistics, pruning computes the relative error
+/// from it, which takes m n² multiplications and a copy of the weights. Give
+/// [`Gram::norms`](crate::Gram::norms) to metrics that need no more, and the error is estimated
+/// from the norms in passing.
 ///
 /// # Example
 ///

@@ -45,8 +45,8 @@ pub struct Layer {
     pub relative_error: Option<f64>,
     /// What that error was computed from.
     pub error_basis: Option<ErrorBasis>,
-    /// The damping that the update used, as a multiple of the mean of the Gram matrix's diagonal;
-    /// `None` without update.
+    /// The damping of the Gram matrix, as a multiple of the mean of its diagonal; `None` if none
+    /// was factored.
     pub damping: Option<f64>,
     pub seconds: f64,
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayRef2};
 
 use super::{ActivationStats, ColumnNorms};
-use crate::element::Element;
+use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::linalg::{Backend, LowerTriangle, Symmetric};
 use crate::matrix::zeros;
@@ -32,16 +32,17 @@ use block::Block;
 ///
 /// # Accuracy
 ///
-/// Tokens are collected into blocks of 2048, each block's product is computed in `f32` (`f64` for
-/// `f64` inputs, and for a block whose largest value is above 10¹⁵ or below 10⁻¹⁰), and blocks are
-/// added up in `f64`. The error of an entry is that of one `f32` block, about 10⁻⁷ of dⱼ dₖ with
-/// dⱼ = √Gⱼⱼ, however many tokens there are; the diagonal is summed in `f64` throughout. Blocks
-/// are cut by the number of tokens seen, so the result has the same bits however the tokens are
-/// cut into batches.
+/// Tokens are collected into blocks of 2048. Each block's product is computed in `f32`, and blocks
+/// are added up in `f64`. The error of an entry is that of one `f32` block, about 10⁻⁷ of dⱼ dₖ
+/// with dⱼ = √Gⱼⱼ, however many tokens there are; the diagonal is summed in `f64` throughout.
+/// Products are computed in `f64` for `f64` inputs, for tokens whose weights are below 10⁻⁶ or
+/// above 10⁶, and for a block whose largest value is above 9 · 10¹⁵ or below 3 · 10⁻¹⁰. Blocks are
+/// cut by the number of tokens seen, so the result has the same bits however the tokens are cut
+/// into batches.
 ///
 /// # Complexity
 ///
-/// For n inputs: n² / 2 multiplications and additions a token; 4n² bytes of memory for the sum,
+/// For n inputs: n² / 2 multiplications with an addition each a token; 4n² bytes of memory for the sum,
 /// of which only one triangle is held, and 2240 n numbers for the tokens of the block in the
 /// making and for a part of its product.
 ///
@@ -127,12 +128,14 @@ impl Gram {
         let mut norms = self.norms.clone();
         norms.update_weighted(batch, token_weights)?;
         let weights = token_weights.iter().map(|&weight| f64::from(weight));
-        let tokens: Vec<_> = weights
-            .enumerate()
-            .filter(|&(_, weight)| weight != 0.0)
-            .map(|(token, weight)| (token, weight.sqrt()))
-            .collect();
-        self.add(norms, batch, &tokens)
+        let seen = weights.enumerate().filter(|&(_, weight)| weight != 0.0);
+        let tokens: Vec<_> = seen.map(|(token, weight)| (token, weight.sqrt())).collect();
+        if tokens.iter().all(|&(_, root)| (1e-3..=1e3).contains(&root)) {
+            self.add(norms, batch, &tokens)
+        } else {
+            // The product of such a root and an f32 might overflow, or lose digits.
+            self.add(norms, &batch.mapv(|x| x.widen().as_f64()), &tokens)
+        }
     }
 
     /// Adds what other statistics of the same layer have seen.

@@ -50,19 +50,20 @@ use sweep::Sweep;
 /// layer. A [`Mask`] as pattern prunes just what it marks.
 ///
 /// Weights that are zero before the sweep stay zero ([`keep_zeros`](ObsSweep::keep_zeros)), and
-/// the weights of dead inputs become zero. That and every protected weight is taken into account by what is made up for, within a block and
-/// across blocks alike.
+/// the weights of dead inputs become zero. That, and every protected weight, is taken into account
+/// by what is made up for, within a block and across blocks alike.
 ///
 /// # Errors
 ///
-/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::NotPositiveDefinite`] if it
-/// cannot be factored even with more damping, [`Error::Overflow`] if an updated weight does not
+/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::InvalidDamping`],
+/// [`Error::NotPositiveDefinite`] if the matrix cannot be factored even with more damping, [`Error::Overflow`] if an updated weight does not
 /// fit the type weights are stored in, [`Error::InvalidBlockSize`] for blocks of no columns.
 ///
 /// # Complexity
 ///
-/// For an m x n layer: n³/3 multiplications and additions to factor G, m n²/2 for the sweep and
-/// as many for the relative error. Memory: m x n for E, n x n for the factor, and a copy of G.
+/// For an m x n layer, in multiplications with an addition each: n³/6 to factor G, m n²/2 for the
+/// sweep and as many for the relative error. Memory: m x n numbers for E, n x n for the factor,
+/// and about m x 1000 for blocks and strips of columns.
 ///
 /// # Reference
 ///
@@ -136,11 +137,6 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
     fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
         if self.block_size == 0 {
             return Err(Error::InvalidBlockSize);
-        }
-        if !(self.damping.is_finite() && self.damping >= 0.0) {
-            return Err(Error::InvalidDamping {
-                damping: self.damping,
-            });
         }
         let (_, columns) = task.weights.dim();
         let energies = crate::stats::required_sums(task.stats, "obs sweep", task.weights.dim())?;
