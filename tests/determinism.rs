@@ -23,7 +23,7 @@ fn layer(values: Values) -> Case {
     }
 }
 
-const PATTERNS: [Pattern; 6] = [
+const PATTERNS: [Pattern; 7] = [
     Pattern::PerOutput(0.5),
     Pattern::PerLayer(0.37),
     Pattern::PerInput(0.6),
@@ -34,6 +34,7 @@ const PATTERNS: [Pattern; 6] = [
         sparsity: 0.5,
     },
     Pattern::Cumulative(0.5),
+    Pattern::Threshold(0.5),
 ];
 
 /// Everything that pruning a layer gives, in bits, but the time it took.
@@ -117,6 +118,66 @@ fn every_layout_gives_the_same_bits_for_half_precision() {
     every_layout_gives_the_same_bits::<bf16>();
 }
 
+/// Gram matrices and sweeps, on layers so large that threads share the work on one of them.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod second_order {
+    use wanda::{ImportanceMetric, Obs, ObsSweep, WeightUpdate};
+
+    use super::*;
+    use common::job::Job;
+    use common::layer::gram_of;
+
+    /// Everything that a sweep gives, in bits, but the time it took.
+    #[derive(Debug, PartialEq)]
+    pub(crate) struct Outcome {
+        weights: Vec<u64>,
+        counts: [usize; 3],
+        relative_error: Option<u64>,
+    }
+
+    /// A Gram matrix in bits, and what sweeps make of a layer with more tokens than one block of
+    /// the matrix and more features than one panel.
+    pub(crate) fn outcomes<A: TestElement>(layout: Layout) -> (Vec<u64>, Vec<Outcome>)
+    where
+        Obs: ImportanceMetric<A::Compute>,
+        ObsSweep: WeightUpdate<A::Compute>,
+    {
+        let job = Job {
+            zeros: 50,
+            dead: 50,
+            ..Job::new(37, 405, 2100)
+        };
+        let gram = gram_of(&Laid::new(&job.inputs::<A>(), layout).view());
+        let outcome = |pattern| {
+            let mut weights = Laid::new(&job.weights::<A>(), layout);
+            let report = Pruner::new(Obs::new(), pattern)
+                .update(ObsSweep::new())
+                .prune(&mut weights.view_mut(), &gram)
+                .expect("a fine layer");
+            Outcome {
+                weights: bits_of(&weights.view()),
+                counts: [report.pruned(), report.zeros(), report.dead_inputs()],
+                relative_error: report.relative_error().map(|error| error.value().to_bits()),
+            }
+        };
+        let patterns = [
+            Pattern::PerOutput(0.5),
+            Pattern::PerLayer(0.5),
+            Pattern::NOfM { keep: 2, of: 4 },
+        ];
+        let matrix = gram.to_array().expect("memory for a small matrix");
+        (bits_of(&matrix), patterns.map(outcome).into())
+    }
+
+    #[test]
+    fn every_layout_gives_the_same_sweep() {
+        let expected = outcomes::<f32>(Layout::RowMajor);
+        for layout in [Layout::ColumnMajor, Layout::EverySecond, Layout::Backwards] {
+            assert_eq!(outcomes::<f32>(layout), expected, "{layout:?}");
+        }
+    }
+}
+
 #[cfg(feature = "rayon")]
 mod threads {
     use super::*;
@@ -150,6 +211,31 @@ mod threads {
     #[test]
     fn any_number_of_threads_gives_the_same_bits_for_half_precision() {
         any_number_of_threads_gives_the_same_bits::<bf16>();
+    }
+
+    #[cfg(any(feature = "faer", feature = "lapack"))]
+    fn any_number_of_threads_gives_the_same_sweep<A: TestElement>()
+    where
+        wanda::Obs: wanda::ImportanceMetric<A::Compute>,
+        wanda::ObsSweep: wanda::WeightUpdate<A::Compute>,
+    {
+        let outcomes = || second_order::outcomes::<A>(Layout::RowMajor);
+        let expected = on_threads(1, outcomes);
+        for threads in [2, 16] {
+            assert_eq!(on_threads(threads, outcomes), expected, "{threads} threads");
+        }
+    }
+
+    #[test]
+    #[cfg(any(feature = "faer", feature = "lapack"))]
+    fn any_number_of_threads_gives_the_same_sweep_in_single_precision() {
+        any_number_of_threads_gives_the_same_sweep::<f32>();
+    }
+
+    #[test]
+    #[cfg(any(feature = "faer", feature = "lapack"))]
+    fn any_number_of_threads_gives_the_same_sweep_in_double_precision() {
+        any_number_of_threads_gives_the_same_sweep::<f64>();
     }
 
     #[test]

@@ -7,16 +7,20 @@ use wanda::half::{bf16, f16};
 use wanda::ndarray::{Array2, array};
 use wanda::{
     ActivationStats, ColumnNorms, Error, ImportanceMetric, Magnitude, Mask, MaskRow, NoStats,
-    Pattern, Pruner, Result, RowRule, Rows, Scorer, SparsityPattern, Wanda, prune_layer, validate,
+    Pattern, Pruner, Result, RowRule, Rows, Scorer, SparsityPattern, Wanda, WeightUpdate,
+    prune_layer, validate,
 };
 
+#[cfg(any(feature = "faer", feature = "lapack"))]
+use common::element::TestElement;
 use common::layer::gathered;
 
 /// Fails unless pruning is refused with this error, and leaves the weights alone.
-fn refuses<M, P>(pruner: &Pruner<M, P>, w: &Array2<f32>, stats: &dyn ActivationStats) -> Error
+fn refuses<M, P, U>(pruner: &Pruner<M, P, U>, w: &Array2<f32>, stats: &dyn ActivationStats) -> Error
 where
     M: ImportanceMetric,
     P: SparsityPattern,
+    U: WeightUpdate,
 {
     let mut after = w.clone();
     let error = pruner.prune(&mut after, stats).expect_err("an error");
@@ -359,11 +363,12 @@ fn a_score_that_overflows_is_named_by_place_and_metric() {
 #[test]
 fn a_sparsity_must_be_at_least_0_and_less_than_1() {
     type Make = fn(f64) -> Pattern;
-    let makes: [Make; 5] = [
+    let makes: [Make; 6] = [
         Pattern::PerOutput,
         Pattern::PerLayer,
         Pattern::PerInput,
         Pattern::Cumulative,
+        Pattern::Threshold,
         |sparsity| Pattern::Block {
             rows: 2,
             cols: 2,
@@ -401,7 +406,9 @@ fn a_sparsity_must_be_at_least_0_and_less_than_1() {
             let pruner = Pruner::new(Magnitude, make(sparsity));
             let w = Array2::from_shape_fn((4, 4), |(i, j)| (4 * i + j + 1) as f32);
             let mask = pruner.mask(&w, &NoStats).expect("in range");
-            assert!(mask.count() < 16, "{sparsity}");
+            // The weight at the threshold goes as well.
+            let at_threshold = matches!(make(sparsity), Pattern::Threshold(_));
+            assert!(mask.count() < 16 + usize::from(at_threshold), "{sparsity}");
         }
     }
 }
@@ -501,6 +508,8 @@ fn a_text_that_is_no_pattern_is_repeated_with_examples() {
         "block:16x4x2:0.5",
         "18446744073709551616:18446744073709551617",
         "cumulative:2:4",
+        "threshold",
+        "threshold:",
         "0.5 0.5",
         "é:0.5",
     ] {
@@ -522,6 +531,7 @@ fn a_text_that_is_no_pattern_is_repeated_with_examples() {
         "-0.5",
         "NaN",
         "per-layer:1",
+        "threshold:1",
         "5:4",
         "0:4",
         "block:0x4:0.5",
@@ -662,6 +672,7 @@ fn protecting_too_much_is_an_error_that_names_a_protected_weight() {
         (Pattern::PerOutput(0.5), "0.5"),
         (Pattern::NOfM { keep: 2, of: 4 }, "2:4"),
         (Pattern::PerLayer(0.9), "per-layer:0.9"),
+        (Pattern::Threshold(0.9), "threshold:0.9"),
         (Pattern::PerInput(0.9), "per-input:0.9"),
         (
             Pattern::Block {
@@ -775,6 +786,7 @@ fn layers_without_weights_are_pruned_to_nothing() {
             Pattern::PerInput(0.5),
             Pattern::NOfM { keep: 2, of: 4 },
             Pattern::Cumulative(0.5),
+            Pattern::Threshold(0.5),
             Pattern::Block {
                 rows: 2,
                 cols: 2,
@@ -1002,4 +1014,238 @@ fn what_a_metric_finds_wrong_reaches_the_caller() {
             ..
         }
     ));
+}
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod second_order {
+    use wanda::{Obs, ObsSweep};
+
+    use super::*;
+    use common::layer::{correlated_inputs, gram_of};
+
+    /// Statistics of features that are all the same.
+    fn same(columns: usize) -> wanda::Gram {
+        gram_of(&Array2::from_shape_fn((20, columns), |(token, _)| {
+            token as f32 + 1.0
+        }))
+    }
+
+    /// Fails unless a sweep is refused, and leaves the weights alone.
+    fn sweep_refuses(
+        metric: impl ImportanceMetric,
+        pattern: impl SparsityPattern,
+        update: ObsSweep,
+        stats: &dyn ActivationStats,
+    ) -> Error {
+        refuses(
+            &Pruner::new(metric, pattern).update(update),
+            &ones(3, 4),
+            stats,
+        )
+    }
+
+    const HALF: Pattern = Pattern::PerOutput(0.5);
+
+    #[test]
+    fn norms_alone_are_an_error_that_says_who_needs_more() {
+        let error = sweep_refuses(Magnitude, HALF, ObsSweep::new(), &seen(4));
+        assert_eq!(
+            error.to_string(),
+            "`obs sweep` needs the Gram matrix of the inputs; gather statistics with `Gram`"
+        );
+        let error = refuses(&Pruner::new(Obs::new(), HALF), &ones(3, 4), &seen(4));
+        assert_eq!(
+            error.to_string(),
+            "`obs` needs the Gram matrix of the inputs; gather statistics with `Gram`"
+        );
+    }
+
+    #[test]
+    fn no_calibration_data_is_an_error_here_too() {
+        let unseen = wanda::Gram::new(4);
+        let dead = gram_of(&Array2::<f32>::zeros((7, 4)));
+        let none: [(&dyn ActivationStats, u64); 3] = [(&NoStats, 0), (&unseen, 0), (&dead, 7)];
+        for (stats, tokens) in none {
+            let error = sweep_refuses(Magnitude, HALF, ObsSweep::new(), stats);
+            let metric = "obs sweep".to_owned();
+            assert_eq!(error, Error::NoCalibration { metric, tokens });
+            let error = refuses(&Pruner::new(Obs::new(), HALF), &ones(3, 4), stats);
+            let metric = "obs".to_owned();
+            assert_eq!(error, Error::NoCalibration { metric, tokens });
+        }
+    }
+
+    #[test]
+    fn statistics_of_another_layer_are_an_error_here_too() {
+        let error = sweep_refuses(Obs::new(), HALF, ObsSweep::new(), &same(5));
+        let expected = Error::StatsShape {
+            rows: 3,
+            columns: 4,
+            features: 5,
+        };
+        assert_eq!(error, expected);
+        assert_eq!(
+            refuses(&Pruner::new(Obs::new(), HALF), &ones(3, 4), &same(5)),
+            expected
+        );
+    }
+
+    #[test]
+    fn damping_must_be_finite_and_not_negative() {
+        for (damping, text) in [
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+            (-0.01, "-0.01"),
+            (-f64::MIN_POSITIVE, "-0.0000"),
+        ] {
+            let update = ObsSweep::new().damping(damping);
+            let metric = Obs::new().damping(damping);
+            let errors = [
+                sweep_refuses(Magnitude, HALF, update, &same(4)),
+                refuses(&Pruner::new(metric, HALF), &ones(3, 4), &same(4)),
+            ];
+            for error in errors {
+                assert!(matches!(error, Error::InvalidDamping { .. }), "{error}");
+                let message = error.to_string();
+                assert!(
+                    message.starts_with(&format!("a damping of {text}")),
+                    "{message}"
+                );
+                assert!(
+                    message.ends_with(" was asked for; it must be finite and not negative"),
+                    "{message}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_no_columns_are_an_error() {
+        let error = sweep_refuses(Magnitude, HALF, ObsSweep::new().block_size(0), &same(4));
+        assert_eq!(error, Error::InvalidBlockSize);
+        assert_eq!(
+            error.to_string(),
+            "the sweep cannot take 0 columns at a time; at least 1 is needed"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pattern_is_wrong_in_a_sweep() {
+        let error = sweep_refuses(
+            Obs::new(),
+            Pattern::PerLayer(1.0),
+            ObsSweep::new(),
+            &same(4),
+        );
+        assert_eq!(error, Error::InvalidSparsity { sparsity: 1.0 });
+        let given = Mask::none(4, 3).expect("a small mask");
+        let error = sweep_refuses(Obs::new(), given, ObsSweep::new(), &same(4));
+        let expected = Error::MaskShape {
+            expected: (3, 4),
+            found: (4, 3),
+        };
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_given_mask_must_not_mark_protected_weights() {
+        let given = Mask::from_fn(3, 4, |row, _| row == 1).expect("a small mask");
+        let mut w = ones(3, 4);
+        let error = Pruner::new(Obs::new(), given.clone())
+            .update(ObsSweep::new())
+            .protect(given)
+            .prune(&mut w, &same(4));
+        assert!(
+            matches!(
+                error,
+                Err(Error::TooManyProtected {
+                    row: 1,
+                    column: 0,
+                    ..
+                })
+            ),
+            "{error:?}"
+        );
+        assert_eq!(w, ones(3, 4));
+    }
+
+    /// All of a row's work falls to its last weights, which cannot hold it.
+    fn overflow_is_named<A: TestElement>(pattern: Pattern, block_size: usize)
+    where
+        Obs: ImportanceMetric<A::Compute>,
+        Pattern: SparsityPattern<A::Compute>,
+        ObsSweep: WeightUpdate<A::Compute>,
+    {
+        let mut w = Array2::from_elem((2, 8), A::round(A::LARGEST));
+        w.row_mut(0).fill(A::round(1.0));
+        let before = w.clone();
+        let error = Pruner::new(Obs::new(), pattern)
+            .update(ObsSweep::new().block_size(block_size))
+            .prune(&mut w, &same(8))
+            .expect_err("too large");
+        let Error::Overflow { row, column, value } = error else {
+            panic!("{error:?}, by {pattern} in blocks of {block_size}");
+        };
+        assert_eq!(row, 1);
+        assert!(column > 0 && column < 8, "{column}");
+        assert!(value > A::LARGEST, "{value}");
+        assert_eq!(w, before);
+    }
+
+    #[test]
+    fn an_updated_weight_that_overflows_is_named_whatever_the_type() {
+        for pattern in [
+            HALF,
+            Pattern::NOfM { keep: 2, of: 4 },
+            Pattern::NOfM { keep: 1, of: 2 },
+        ] {
+            for block_size in [1, 4, 128] {
+                overflow_is_named::<f16>(pattern, block_size);
+                overflow_is_named::<bf16>(pattern, block_size);
+                overflow_is_named::<f32>(pattern, block_size);
+                overflow_is_named::<f64>(pattern, block_size);
+            }
+        }
+    }
+
+    #[test]
+    fn an_overflow_names_the_value_and_where_it_would_be() {
+        let mut w = Array2::from_elem((1, 2), f16::MAX);
+        let error = Pruner::new(Obs::new(), HALF)
+            .update(ObsSweep::new())
+            .prune(&mut w, &same(2))
+            .expect_err("too large");
+        let message = error.to_string();
+        assert!(
+            message.starts_with("the updated weight in row 0, column 1 is 13"),
+            "{message}"
+        );
+        assert!(
+            message.ends_with(", which the type it is stored in cannot hold"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn layers_without_weights_are_swept_to_nothing() {
+        for (rows, columns) in [(0, 0), (0, 5), (5, 0)] {
+            let stats = gram_of(&correlated_inputs::<f32>((3, columns), 1));
+            for pattern in [HALF, Pattern::NOfM { keep: 2, of: 4 }] {
+                let mut w = ones(rows, columns);
+                let report =
+                    wanda::sparsegpt_layer(&mut w, &stats, pattern).expect("nothing to do");
+                assert_eq!((report.pruned(), report.zeros()), (0, 0));
+                assert_eq!(report.relative_error(), None);
+                assert_eq!(report.damping(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_of_zeros_is_swept_to_zeros() {
+        let mut w = Array2::from_elem((3, 4), -0.0_f32);
+        let report = wanda::sparsegpt_layer(&mut w, &same(4), HALF).expect("a fine layer");
+        assert_eq!((report.pruned(), report.zeros()), (6, 12));
+        assert_eq!(report.relative_error(), None);
+    }
 }

@@ -1,16 +1,17 @@
-//! Users bring metrics and patterns of their own, through the public interface alone.
+//! Users bring metrics, patterns and updates of their own, through the public interface alone.
 
 mod common;
 
 use std::fmt::Debug;
 
-use wanda::half::bf16;
+use wanda::half::{bf16, f16};
 use wanda::ndarray::{Array2, ArrayView2, array};
 use wanda::pattern::project_rows;
 use wanda::{
     ActivationStats, ColumnNorms, CsrIndices, Element, Error, ErrorBasis, ImportanceMetric,
-    LayerReport, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, Real, RelativeError, Result,
-    RowRule, Rows, Scorer, SparsityPattern, Wanda, prune_layer, validate,
+    KeepWeights, LayerReport, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, Real,
+    RelativeError, Result, RowRule, Rows, Scorer, SparsityPattern, UpdateTask, Updated, Wanda,
+    WeightUpdate, prune_layer, validate,
 };
 
 use common::layer::gathered;
@@ -331,7 +332,7 @@ impl<F: Fn(f32) -> f32 + Send + Sync> Scorer for Scored<&F> {
     }
 }
 
-const PATTERNS: [Pattern; 6] = [
+const PATTERNS: [Pattern; 7] = [
     Pattern::PerOutput(0.5),
     Pattern::PerLayer(0.5),
     Pattern::PerInput(0.5),
@@ -342,6 +343,7 @@ const PATTERNS: [Pattern; 6] = [
         sparsity: 0.5,
     },
     Pattern::Cumulative(0.5),
+    Pattern::Threshold(0.5),
 ];
 
 #[test]
@@ -630,6 +632,18 @@ fn public_types_can_be_sent_shared_and_shown() {
     sent_shared_and_shown::<dyn SparsityPattern>();
     sent_shared_and_shown::<dyn SparsityPattern<f64>>();
     sent_shared_and_shown::<dyn ActivationStats>();
+    sent_shared_and_shown::<dyn WeightUpdate>();
+    sent_shared_and_shown::<dyn WeightUpdate<f64>>();
+    sent_shared_and_shown::<KeepWeights>();
+    sent_shared_and_shown::<UpdateTask<'_, f32>>();
+    sent_shared_and_shown::<Updated<f32>>();
+    #[cfg(any(feature = "faer", feature = "lapack"))]
+    {
+        sent_shared_and_shown::<wanda::Gram>();
+        sent_shared_and_shown::<wanda::Obs>();
+        sent_shared_and_shown::<wanda::ObsSweep>();
+        sent_shared_and_shown::<wanda::Backend>();
+    }
     sent_and_shared::<dyn Scorer>();
     sent_and_shared::<dyn RowRule>();
     sent_and_shared::<dyn Rows<f32>>();
@@ -640,4 +654,460 @@ fn errors_are_errors_for_others_too() {
     let error: Box<dyn std::error::Error + Send + Sync> =
         Box::new("x".parse::<Pattern>().expect_err("no pattern"));
     assert!(error.downcast_ref::<Error>().is_some());
+}
+
+/// Halves what stays and prunes the first weight of every row, with the metric and the pattern
+/// looked at as little as an update may.
+#[derive(Debug, Clone, Copy)]
+struct Halve {
+    /// What is claimed about a layer of other dimensions.
+    dim: Option<(usize, usize)>,
+    /// What the first weight of the last row becomes.
+    last: Option<f32>,
+}
+
+impl WeightUpdate for Halve {
+    fn run(&self, task: &UpdateTask<'_, f32>) -> Result<Option<Updated<f32>>> {
+        let (rows, columns) = self.dim.unwrap_or(task.weights.dim());
+        let mut removed = Array2::zeros((rows, columns));
+        if self.dim.is_none() {
+            for (row, mut removed) in removed.rows_mut().into_iter().enumerate() {
+                let mut weights = vec![0.0; columns];
+                task.weights.read(row, 0, &mut weights)?;
+                for (column, (removed, weight)) in removed.iter_mut().zip(weights).enumerate() {
+                    *removed = if column == 0 { weight } else { weight / 2.0 };
+                }
+            }
+            if let Some(last) = self.last {
+                removed[[rows - 1, 0]] -= last;
+            }
+        }
+        Ok(Some(Updated {
+            removed,
+            mask: Mask::from_fn(rows, columns, |_, column| column == 0)?,
+            relative_error: Some(0.125),
+            damping: None,
+        }))
+    }
+}
+
+impl Halve {
+    const PLAIN: Self = Self {
+        dim: None,
+        last: None,
+    };
+}
+
+#[test]
+fn a_users_update_decides_and_changes_what_stays() {
+    let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.25)).update(Halve::PLAIN);
+    let mut w = weights();
+    let expected = Mask::from_fn(2, 4, |_, column| column == 0);
+    assert_eq!(pruner.mask(&w, &NoStats), expected);
+    let report = pruner.prune(&mut w, &NoStats).expect("a fine layer");
+    assert_eq!(w, array![[0.0, -0.5, 0.25, 1.5], [0.0, 0.2, -0.15, 0.1]]);
+    assert_eq!((report.pruned(), report.zeros()), (2, 2));
+    assert_eq!(report.damping(), None);
+    let error = report.relative_error().expect("what the update says");
+    assert_eq!(error.value().to_bits(), 0.125_f64.to_bits());
+    assert_eq!(error.basis(), ErrorBasis::Gram);
+
+    // Weights of another type are changed as the type they are computed in.
+    let mut half = weights().mapv(bf16::from_f32);
+    let report = pruner.prune(&mut half, &NoStats).expect("a fine layer");
+    assert_eq!(report.pruned(), 2);
+    assert_eq!(
+        half,
+        w.mapv(|w| if w == 0.0 {
+            bf16::ZERO
+        } else {
+            bf16::from_f32(w)
+        })
+    );
+}
+
+#[test]
+fn updates_work_behind_references_and_boxes() {
+    let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.25));
+    let mut expected = weights();
+    let report = pruner.clone().update(Halve::PLAIN);
+    let report = report.prune(&mut expected, &NoStats).expect("a fine layer");
+    let update: &dyn WeightUpdate = &Halve::PLAIN;
+    let boxed: Box<dyn WeightUpdate> = Box::new(Halve::PLAIN);
+    let (mut by_reference, mut by_box) = (weights(), weights());
+    for again in [
+        pruner
+            .clone()
+            .update(update)
+            .prune(&mut by_reference, &NoStats),
+        pruner.update(boxed).prune(&mut by_box, &NoStats),
+    ] {
+        let again = again.expect("a fine layer");
+        assert_eq!(again.pruned(), report.pruned());
+        assert_eq!(again.relative_error(), report.relative_error());
+    }
+    assert_eq!((&by_reference, &by_box), (&expected, &expected));
+}
+
+#[test]
+fn a_users_update_may_leave_it_to_the_pattern() {
+    /// Looks at the layer and then does nothing.
+    #[derive(Debug)]
+    struct Idle;
+
+    impl<T: Real> WeightUpdate<T> for Idle {
+        fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
+            assert_eq!(task.weights.dim(), (2, 4));
+            assert_eq!(task.metric.name(), "magnitude");
+            assert_eq!(task.pattern.name(), "0.5");
+            Ok(None)
+        }
+    }
+
+    let plain = Pruner::new(Magnitude, Pattern::PerOutput(0.5));
+    let (mut expected, mut w) = (weights(), weights());
+    let expected_report = plain.prune(&mut expected, &NoStats).expect("a fine layer");
+    for report in [
+        plain.clone().update(Idle).prune(&mut w, &NoStats),
+        plain
+            .clone()
+            .update(KeepWeights)
+            .prune(&mut weights(), &NoStats),
+    ] {
+        assert_eq!(
+            report.expect("a fine layer").pruned(),
+            expected_report.pruned()
+        );
+    }
+    assert_eq!(w, expected);
+    assert!(
+        plain
+            .update(Idle)
+            .mask(&weights().mapv(f64::from), &NoStats)
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_users_update_of_another_shape_is_an_error() {
+    for dim in [(4, 2), (2, 3), (0, 0)] {
+        let update = Halve {
+            dim: Some(dim),
+            ..Halve::PLAIN
+        };
+        let mut w = weights();
+        let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.5)).update(update);
+        let error = pruner.prune(&mut w, &NoStats).expect_err("another shape");
+        // The mask has the wrong shape as well.
+        assert!(
+            matches!(error, Error::MaskShape { expected: (2, 4), found } if found == dim),
+            "{error}"
+        );
+        assert_eq!(w, weights());
+    }
+}
+
+/// An update whose mask fits and whose weights do not.
+#[derive(Debug)]
+struct Misfit;
+
+impl WeightUpdate for Misfit {
+    fn run(&self, task: &UpdateTask<'_, f32>) -> Result<Option<Updated<f32>>> {
+        let (rows, columns) = task.weights.dim();
+        Ok(Some(Updated {
+            removed: Array2::zeros((columns, rows)),
+            mask: Mask::none(rows, columns)?,
+            relative_error: None,
+            damping: None,
+        }))
+    }
+}
+
+#[test]
+fn what_a_users_update_removes_must_have_the_shape_of_the_layer() {
+    let mut w = weights();
+    let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.5)).update(Misfit);
+    let error = pruner.prune(&mut w, &NoStats).expect_err("another shape");
+    let expected = Error::UpdateShape {
+        weights: (2, 4),
+        update: (4, 2),
+    };
+    assert_eq!(error, expected);
+    assert_eq!(
+        error.to_string(),
+        "the layer is 2 x 4, but its update is 4 x 2"
+    );
+    assert_eq!(w, weights());
+}
+
+#[test]
+fn weights_that_a_users_update_makes_too_large_are_named() {
+    for (last, text) in [
+        (f32::INFINITY, "inf"),
+        (f32::NEG_INFINITY, "-inf"),
+        (f32::NAN, "NaN"),
+    ] {
+        let update = Halve {
+            last: Some(last),
+            ..Halve::PLAIN
+        };
+        let mut w = weights();
+        let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.5)).update(update);
+        let error = pruner.prune(&mut w, &NoStats).expect_err("no weight");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the updated weight in row 1, column 0 is {text}, \
+                 which the type it is stored in cannot hold"
+            )
+        );
+        assert_eq!(w, weights());
+    }
+    // What `f32` can hold, half precision need not.
+    let update = Halve {
+        last: Some(1e6),
+        ..Halve::PLAIN
+    };
+    let mut w = weights().mapv(f16::from_f32);
+    let error = Pruner::new(Magnitude, Pattern::PerOutput(0.5))
+        .update(update)
+        .prune(&mut w, &NoStats);
+    assert!(
+        matches!(
+            error,
+            Err(Error::Overflow {
+                row: 1,
+                column: 0,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    assert_eq!(w, weights().mapv(f16::from_f32));
+}
+
+#[test]
+fn a_users_update_must_not_prune_protected_weights() {
+    let protected = Mask::from_fn(2, 4, |row, column| (row, column) == (1, 0)).expect("a mask");
+    let mut w = weights();
+    let error = Pruner::new(Magnitude, Pattern::PerOutput(0.5))
+        .protect(protected)
+        .update(Halve::PLAIN)
+        .prune(&mut w, &NoStats);
+    assert!(
+        matches!(
+            error,
+            Err(Error::TooManyProtected {
+                row: 1,
+                column: 0,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    assert_eq!(w, weights());
+}
+
+#[test]
+fn what_a_users_update_finds_wrong_reaches_the_caller() {
+    /// Never satisfied.
+    #[derive(Debug)]
+    struct Sulking;
+
+    impl WeightUpdate for Sulking {
+        fn run(&self, _: &UpdateTask<'_, f32>) -> Result<Option<Updated<f32>>> {
+            Err(Error::Custom {
+                origin: "sulking".to_owned(),
+                reason: "not today".to_owned(),
+            })
+        }
+    }
+
+    let mut w = weights();
+    let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.5)).update(Sulking);
+    let error = pruner.prune(&mut w, &NoStats).expect_err("an error");
+    assert_eq!(error.to_string(), "sulking: not today");
+    assert_eq!(pruner.mask(&w, &NoStats), Err(error));
+    assert_eq!(w, weights());
+    // There is nothing to sulk about where there is nothing.
+    let mut nothing = Array2::<f32>::zeros((0, 4));
+    assert!(pruner.prune(&mut nothing, &NoStats).is_ok());
+}
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod in_a_sweep {
+    use std::ops::Range;
+
+    use wanda::{Gram, Obs, ObsSweep};
+
+    use super::*;
+    use common::layer::{correlated_inputs, gram_of, normal_weights};
+
+    const ROWS: usize = 11;
+    const COLUMNS: usize = 13;
+
+    fn stats() -> Gram {
+        gram_of(&correlated_inputs::<f32>((50, COLUMNS), 1))
+    }
+
+    /// The mask that a sweep in blocks of four columns gives.
+    fn swept(pattern: &dyn SparsityPattern) -> Result<Mask> {
+        let w = normal_weights::<f32>((ROWS, COLUMNS), 1);
+        Pruner::new(Obs::new(), pattern)
+            .update(ObsSweep::new().block_size(4))
+            .mask(&w, &stats())
+    }
+
+    /// How many weights of every row the mask leaves in each run of `len` columns.
+    fn left(mask: &Mask, len: usize) -> Vec<Vec<usize>> {
+        let runs: Vec<Range<usize>> = (0..COLUMNS)
+            .step_by(len)
+            .map(|start| start..COLUMNS.min(start + len))
+            .collect();
+        let left = |row, run: &Range<usize>| {
+            let kept = run
+                .clone()
+                .filter(|&column| mask.get(row, column) == Some(false));
+            kept.count()
+        };
+        (0..ROWS)
+            .map(|row| runs.iter().map(|run| left(row, run)).collect())
+            .collect()
+    }
+
+    #[test]
+    fn the_sweep_works_behind_references_and_boxes() {
+        let sweep = |update: &dyn WeightUpdate| {
+            let mut w = normal_weights::<f32>((ROWS, COLUMNS), 1);
+            let report = Pruner::new(Obs::new(), Pattern::PerOutput(0.5))
+                .update(update)
+                .prune(&mut w, &stats())
+                .expect("a fine layer");
+            (w, report.pruned(), report.damping())
+        };
+        let plain = sweep(&ObsSweep::new());
+        assert_eq!(plain.1, ROWS * 6);
+        let boxed: Box<dyn WeightUpdate> = Box::new(ObsSweep::new());
+        assert_eq!(sweep(&boxed), plain);
+        assert_eq!(sweep(&&boxed), plain);
+    }
+
+    #[test]
+    fn a_users_row_rule_decides_the_rows_of_a_block() {
+        let mask = swept(&KeepOfRow { keep: 1 }).expect("a fine layer");
+        assert_eq!(left(&mask, 4), vec![vec![1; 4]; ROWS]);
+    }
+
+    #[test]
+    fn a_users_pattern_decides_a_block_like_a_layer() {
+        let mask = swept(&WholeColumns { columns: 1 }).expect("a fine layer");
+        assert_eq!(mask.count(), 4 * ROWS);
+        let columns = (0..COLUMNS).filter(|&column| mask.get(0, column) == Some(true));
+        for column in columns {
+            assert!((0..ROWS).all(|row| mask.get(row, column) == Some(true)));
+        }
+    }
+
+    /// Keeps the highest score of every run of columns.
+    #[derive(Debug, Clone, Copy)]
+    struct BestOf {
+        run: usize,
+        /// Whether a block is asked to be whole runs.
+        whole: bool,
+    }
+
+    impl SparsityPattern for BestOf {
+        fn check(&self, _: usize, _: usize) -> Result<()> {
+            Ok(())
+        }
+
+        fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
+            project_rows(self, scores)
+        }
+
+        fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
+            Some(Box::new(*self))
+        }
+
+        fn block_columns(&self) -> usize {
+            if self.whole { self.run } else { 1 }
+        }
+    }
+
+    impl RowRule for BestOf {
+        fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
+            for (i, run) in scores.chunks(self.run).enumerate() {
+                marks.mark_lowest(i * self.run, run, run.len() - 1);
+            }
+        }
+
+        fn group(&self) -> Option<usize> {
+            Some(self.run)
+        }
+    }
+
+    #[test]
+    fn a_users_rule_for_groups_decides_every_group() {
+        for run in [1, 2, 3, 5, 13, 20] {
+            let mask = swept(&BestOf { run, whole: true }).expect("a fine layer");
+            let runs = COLUMNS.div_ceil(run);
+            assert_eq!(left(&mask, run), vec![vec![1; runs]; ROWS], "{run}");
+        }
+    }
+
+    /// Runs are counted from column 0, so it is for the sweep to see that blocks are whole runs.
+    #[test]
+    fn a_users_rule_for_groups_need_not_ask_for_whole_groups() {
+        for run in [3, 5] {
+            let mask = swept(&BestOf { run, whole: false }).expect("a fine layer");
+            let runs = COLUMNS.div_ceil(run);
+            assert_eq!(left(&mask, run), vec![vec![1; runs]; ROWS], "{run}");
+        }
+    }
+
+    /// Says of its blocks or groups that they have no columns.
+    #[derive(Debug, Clone, Copy)]
+    struct NoColumns {
+        block: usize,
+        group: Option<usize>,
+    }
+
+    impl SparsityPattern for NoColumns {
+        fn check(&self, _: usize, _: usize) -> Result<()> {
+            Ok(())
+        }
+
+        fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
+            project_rows(self, scores)
+        }
+
+        fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
+            Some(Box::new(*self))
+        }
+
+        fn block_columns(&self) -> usize {
+            self.block
+        }
+    }
+
+    impl RowRule for NoColumns {
+        fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
+            marks.mark_lowest(0, scores, scores.len() / 2);
+        }
+
+        fn group(&self) -> Option<usize> {
+            self.group
+        }
+    }
+
+    #[test]
+    fn blocks_and_groups_of_no_columns_are_no_reason_to_panic() {
+        for (block, group) in [(1, Some(0)), (0, None), (0, Some(0))] {
+            // Decided or refused.
+            match swept(&NoColumns { block, group }) {
+                Ok(mask) => assert_eq!(mask.dim(), (ROWS, COLUMNS)),
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
 }

@@ -182,3 +182,199 @@ fn a_pattern_that_cannot_be_is_refused() {
         Some(Pattern::NOfM { keep: 2, of: 4 })
     );
 }
+
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod gram {
+    use wanda::half::bf16;
+    use wanda::ndarray::{Array2, s};
+    use wanda::{Gram, Obs, ObsSweep};
+
+    use super::*;
+    use common::layer::{bits_of, correlated_inputs, gram_of};
+
+    fn bits(gram: &Gram) -> Vec<u64> {
+        bits_of(&gram.to_array().expect("memory for a small matrix"))
+    }
+
+    fn read(value: Value) -> Gram {
+        serde_json::from_value(value).expect("what was just stored")
+    }
+
+    /// Full blocks and tokens that wait for theirs to fill, of both precisions.
+    fn large() -> Gram {
+        let mut gram = gram_of(&correlated_inputs::<f32>((2050, 3), 1));
+        gram.update(&correlated_inputs::<f64>((2, 3), 2))
+            .expect("finite inputs");
+        gram
+    }
+
+    #[test]
+    fn a_gram_matrix_survives_storage_with_the_tokens_that_wait() {
+        for gram in [large(), gram_of(&array![[1.5_f32, -2.0], [0.0, 3.0]])] {
+            let back = read(stored(&gram));
+            assert_eq!(back, gram);
+            assert_eq!(bits(&back), bits(&gram));
+        }
+    }
+
+    #[test]
+    fn a_stored_gram_matrix_goes_on_where_it_stopped() {
+        let inputs = correlated_inputs::<bf16>((5000, 5), 3);
+        let whole = gram_of(&inputs);
+        for at in [1, 2047, 2048, 2049, 4999] {
+            let mut gram = read(stored(&gram_of(&inputs.slice(s![..at, ..]))));
+            gram.update(&inputs.slice(s![at.., ..]))
+                .expect("finite inputs");
+            assert_eq!(gram, whole, "stored after {at} tokens");
+            assert_eq!(bits(&gram), bits(&whole), "stored after {at} tokens");
+        }
+    }
+
+    #[test]
+    fn a_gram_matrix_that_saw_nothing_survives_storage() {
+        for features in [0, 5, usize::MAX] {
+            let gram = Gram::new(features);
+            assert_eq!(read(stored(&gram)), gram);
+        }
+    }
+
+    #[test]
+    fn a_report_of_a_sweep_survives_storage() {
+        let report = Pruner::new(Obs::new(), Pattern::PerOutput(0.5))
+            .update(ObsSweep::new().damping(0.1))
+            .prune(&mut array![[1.0_f32, 2.0, 3.0]], &large())
+            .expect("a fine layer");
+        assert_eq!(report.damping(), Some(0.1));
+        let back = serde_json::from_value::<LayerReport>(stored(&report));
+        assert_eq!(back.ok(), Some(report));
+    }
+
+    #[test]
+    fn a_gram_matrix_of_another_size_is_refused() {
+        let gram = stored(&large());
+        let smaller = stored(&gram_of(&correlated_inputs::<f32>((2050, 2), 1)));
+        for field in ["norms", "folded", "narrow"] {
+            refused::<Gram>(&gram, field, smaller[field].clone(), "damaged statistics");
+        }
+        let unseen = stored(&Gram::new(3));
+        refused::<Gram>(
+            &gram,
+            "folded",
+            unseen["folded"].clone(),
+            "damaged statistics",
+        );
+        let mut short = gram["folded"].clone();
+        short["entries"].as_array_mut().expect("numbers").pop();
+        refused::<Gram>(&gram, "folded", short, "damaged statistics");
+        let mut long = gram["folded"].clone();
+        long["entries"]
+            .as_array_mut()
+            .expect("numbers")
+            .push(json!(1.0));
+        refused::<Gram>(&gram, "folded", long, "damaged statistics");
+        let mut huge = gram["folded"].clone();
+        huge["n"] = json!(usize::MAX);
+        refused::<Gram>(&gram, "folded", huge, "damaged statistics");
+    }
+
+    #[test]
+    fn half_a_token_and_whole_blocks_are_refused() {
+        let gram = stored(&large());
+        for field in ["narrow", "wide"] {
+            refused::<Gram>(
+                &gram,
+                field,
+                json!([1.0, 2.0, 3.0, 4.0]),
+                "damaged statistics",
+            );
+            let block = vec![1.0; 3 * 2048];
+            refused::<Gram>(&gram, field, json!(block), "damaged statistics");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_refused() {
+        let gram = stored(&large());
+        // Too large for single precision.
+        let overflows = json!([1.0, 1e300, 1.0, 1.0, 1.0, 1.0]);
+        refused::<Gram>(&gram, "narrow", overflows, "damaged statistics");
+        for numbers in ["/narrow", "/wide", "/folded/entries"] {
+            let mut damaged = gram.clone();
+            damaged.pointer_mut(numbers).expect("a list of numbers")[0] = Value::Null;
+            let error = from_nulls::read::<Gram>(damaged).expect_err("damaged data");
+            let error = error.to_string();
+            assert!(error.contains("damaged statistics"), "{numbers}: {error}");
+        }
+        // Without the damage, this way of reading gives what was stored.
+        assert_eq!(from_nulls::read::<Gram>(gram).ok(), Some(large()));
+    }
+
+    #[test]
+    fn tokens_that_were_never_seen_are_refused() {
+        let unseen = stored(&Gram::new(3));
+        refused::<Gram>(
+            &unseen,
+            "narrow",
+            json!([1.0, 2.0, 3.0]),
+            "damaged statistics",
+        );
+        let seen_one = stored(&gram_of(&Array2::<f32>::ones((1, 3))));
+        refused::<Gram>(
+            &seen_one,
+            "narrow",
+            json!([1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+            "damaged statistics",
+        );
+    }
+
+    /// Reads what was stored, with every null as something that is not a number, which JSON has
+    /// no word for.
+    mod from_nulls {
+        use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
+        use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+        use serde::forward_to_deserialize_any;
+        use serde_json::Value;
+
+        pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+            T::deserialize(Nulls(value))
+        }
+
+        struct Nulls(Value);
+
+        impl<'de> Deserializer<'de> for Nulls {
+            type Error = Error;
+
+            fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+                match self.0 {
+                    Value::Null => visitor.visit_f64(f64::NAN),
+                    Value::Number(number) => match number.as_u64() {
+                        Some(number) => visitor.visit_u64(number),
+                        None => visitor.visit_f64(number.as_f64().expect("a number")),
+                    },
+                    Value::Array(items) => {
+                        visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Nulls)))
+                    }
+                    Value::Object(fields) => {
+                        let fields = fields.into_iter().map(|(name, value)| (name, Nulls(value)));
+                        visitor.visit_map(MapDeserializer::new(fields))
+                    }
+                    Value::Bool(_) | Value::String(_) => unreachable!("statistics have none"),
+                }
+            }
+
+            forward_to_deserialize_any! {
+                bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+                option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum
+                identifier ignored_any
+            }
+        }
+
+        impl IntoDeserializer<'_, Error> for Nulls {
+            type Deserializer = Self;
+
+            fn into_deserializer(self) -> Self {
+                self
+            }
+        }
+    }
+}

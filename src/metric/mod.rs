@@ -13,7 +13,7 @@ pub use obs::Obs;
 pub use wanda::Wanda;
 
 use crate::element::Real;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::matrix::Rows;
 use crate::stats::ActivationStats;
 
@@ -77,13 +77,8 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
 ///
 /// # Errors
 ///
-/// [`Error::InvalidScore`] with the first score that is negative, infinite or not a number;
-/// `place` says where in the layer a score of the run stands.
-pub(crate) fn settle_scores<T: Real>(
-    metric: &str,
-    scores: &mut [T],
-    place: impl Fn(usize) -> (usize, usize),
-) -> Result<()> {
+/// The index of the first score that is negative, infinite or not a number.
+pub(crate) fn settle_scores<T: Real>(scores: &mut [T]) -> std::result::Result<(), usize> {
     let is_valid = |score: T| (score >= T::zero()) & (score < T::infinity());
     let mut valid = true;
     for score in &mut *scores {
@@ -94,16 +89,8 @@ pub(crate) fn settle_scores<T: Real>(
         return Ok(());
     }
     match scores.iter().position(|&score| !is_valid(score)) {
+        Some(index) => Err(index),
         None => Ok(()),
-        Some(index) => {
-            let (row, column) = place(index);
-            Err(Error::InvalidScore {
-                metric: metric.to_owned(),
-                row,
-                column,
-                score: scores[index].as_f64(),
-            })
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 use ndarray::{ArrayRef2, s};
 use num_traits::{Float, Zero};
 
-use crate::element::{Element, widened};
-use crate::error::Result;
+use crate::element::{Element, Real, widened};
+use crate::error::{Error, Result};
 use crate::mask::Mask;
 use crate::matrix::{Rows, check_bounds};
 use crate::metric::{Scorer, settle_scores};
@@ -35,7 +35,12 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
                     *score = A::Compute::zero();
                 }
             }
-            settle_scores(metric, out, |j| (row, start + j))?;
+            settle_scores(out).map_err(|index| Error::InvalidScore {
+                metric: metric.to_owned(),
+                row,
+                column: start + index,
+                score: out[index].as_f64(),
+            })?;
         }
         if let Some(protected) = self.protected {
             for (j, score) in out.iter_mut().enumerate() {

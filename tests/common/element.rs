@@ -76,46 +76,36 @@ impl TestElement for f64 {
     }
 }
 
-impl TestElement for f16 {
-    const LARGE: f64 = 6e4;
-    const LARGEST: f64 = 65504.0;
-    const LEAST: f64 = 5.960_464_477_539_063e-8;
+macro_rules! half {
+    ($half:ident, $large:literal, $largest:literal, $least:literal) => {
+        impl TestElement for $half {
+            const LARGE: f64 = $large;
+            const LARGEST: f64 = $largest;
+            const LEAST: f64 = $least;
 
-    fn round(value: f64) -> Self {
-        Self::from_f64(value)
-    }
+            fn round(value: f64) -> Self {
+                Self::from_f64(value)
+            }
 
-    fn exact(self) -> f64 {
-        self.to_f64()
-    }
+            fn exact(self) -> f64 {
+                self.to_f64()
+            }
 
-    fn bits(self) -> u64 {
-        u64::from(self.to_bits())
-    }
+            fn bits(self) -> u64 {
+                u64::from(self.to_bits())
+            }
 
-    fn magnitude_times(self, factor: f64) -> f64 {
-        f32_product(self.to_f32().abs(), factor)
-    }
+            fn magnitude_times(self, factor: f64) -> f64 {
+                f32_product(self.to_f32().abs(), factor)
+            }
+        }
+    };
 }
 
-impl TestElement for bf16 {
-    const LARGE: f64 = 1e30;
-    const LARGEST: f64 = 3.389_531_389_251_535_5e38;
-    const LEAST: f64 = 9.183_549_615_799_121e-41;
-
-    fn round(value: f64) -> Self {
-        Self::from_f64(value)
-    }
-
-    fn exact(self) -> f64 {
-        self.to_f64()
-    }
-
-    fn bits(self) -> u64 {
-        u64::from(self.to_bits())
-    }
-
-    fn magnitude_times(self, factor: f64) -> f64 {
-        f32_product(self.to_f32().abs(), factor)
-    }
-}
+half!(f16, 6e4, 65504.0, 5.960_464_477_539_063e-8);
+half!(
+    bf16,
+    1e30,
+    3.389_531_389_251_535_5e38,
+    9.183_549_615_799_121e-41
+);

@@ -5,6 +5,8 @@ use std::iter;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+#[cfg(any(feature = "faer", feature = "lapack"))]
+use wanda::Gram;
 use wanda::ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, s};
 use wanda::{ColumnNorms, Pattern};
 
@@ -30,6 +32,12 @@ impl Random {
     /// A number from 0 to 1, 1 not included.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A number of mean 0 and variance 1, distributed much like a normal one.
+    pub(crate) fn normal(&mut self) -> f64 {
+        let sum = self.unit() + self.unit() + self.unit() + self.unit();
+        3_f64.sqrt() * (sum - 2.0)
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
@@ -198,6 +206,36 @@ impl Case {
     }
 }
 
+/// Weights as trained layers have them.
+pub(crate) fn normal_weights<A: TestElement>(dim: (usize, usize), seed: u64) -> Array2<A> {
+    let mut random = Random::new(seed);
+    Array2::from_shape_simple_fn(dim, || A::round(random.normal()))
+}
+
+/// Inputs as trained layers have them, [tokens, features]: features of unlike sizes that go
+/// together, because a few hidden causes move them all.
+pub(crate) fn correlated_inputs<A: TestElement>(
+    (tokens, features): (usize, usize),
+    seed: u64,
+) -> Array2<A> {
+    const CAUSES: usize = 4;
+    let mut random = Random::new(!seed);
+    let effects =
+        Array2::from_shape_simple_fn((features, CAUSES), || random.normal() / CAUSES as f64);
+    let scales: Vec<f64> = iter::repeat_with(|| random.pick(&[0.3, 1.0, 1.0, 4.0]))
+        .take(features)
+        .collect();
+    let mut inputs = Array2::from_elem((tokens, features), A::ZERO);
+    for mut token in inputs.rows_mut() {
+        let causes: Vec<f64> = (0..CAUSES).map(|_| random.normal()).collect();
+        for ((x, effects), scale) in token.iter_mut().zip(effects.rows()).zip(&scales) {
+            let response: f64 = effects.iter().zip(&causes).map(|(e, c)| e * c).sum();
+            *x = A::round(scale * (response + 0.5 * random.normal()));
+        }
+    }
+    inputs
+}
+
 /// The statistics of all inputs, given in one batch.
 pub(crate) fn gathered<A: TestElement>(inputs: &Array2<A>) -> ColumnNorms {
     let mut stats = ColumnNorms::new(inputs.ncols());
@@ -205,6 +243,15 @@ pub(crate) fn gathered<A: TestElement>(inputs: &Array2<A>) -> ColumnNorms {
         .update(inputs)
         .expect("finite inputs of the right shape");
     stats
+}
+
+/// The Gram matrix of all inputs, given in one batch.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) fn gram_of<A: TestElement>(inputs: &ArrayRef2<A>) -> Gram {
+    let mut gram = Gram::new(inputs.ncols());
+    gram.update(inputs)
+        .expect("finite inputs of the right shape");
+    gram
 }
 
 /// Shapes from nothing at all to rows of many mask words; columns around multiples of 64 come
@@ -281,6 +328,10 @@ pub(crate) fn cumulative() -> impl Strategy<Value = Pattern> {
     sparsities().prop_map(Pattern::Cumulative)
 }
 
+pub(crate) fn threshold() -> impl Strategy<Value = Pattern> {
+    sparsities().prop_map(Pattern::Threshold)
+}
+
 /// Groups of usual and unusual sizes, some larger than any row.
 pub(crate) fn n_of_m() -> impl Strategy<Value = Pattern> {
     let of = prop_oneof![
@@ -319,5 +370,6 @@ pub(crate) fn patterns() -> impl Strategy<Value = Pattern> {
         n_of_m(),
         block(),
         cumulative(),
+        threshold(),
     ]
 }

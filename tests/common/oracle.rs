@@ -65,13 +65,33 @@ pub(crate) fn pruned(
     scores: &Array2<f64>,
     protected: &Array2<bool>,
 ) -> Result<Array2<bool>, Refusal> {
+    pruned_of_block(pattern, scores, protected, 0)
+}
+
+/// The weights that a pattern prunes of a block of columns, of which `start` columns have been
+/// decided before. Counts are such that those of all blocks add up to that of the layer.
+pub(crate) fn pruned_of_block(
+    pattern: Pattern,
+    scores: &Array2<f64>,
+    protected: &Array2<bool>,
+    start: usize,
+) -> Result<Array2<bool>, Refusal> {
     let (rows, columns) = scores.dim();
+    let share = |count_at: &dyn Fn(usize) -> usize, sparsity: f64| {
+        quota(count_at(start + columns), sparsity) - quota(count_at(start), sparsity)
+    };
     let mut marks = Array2::from_elem((rows, columns), false);
     let weight = |row: usize, column: usize| Candidate {
         protected: protected[[row, column]],
         score: scores[[row, column]],
         column,
         row,
+    };
+    let all = || -> Vec<Candidate> {
+        (0..rows)
+            .flat_map(|row| (0..columns).map(move |column| (row, column)))
+            .map(|(row, column)| weight(row, column))
+            .collect()
     };
     let mut mark = |group: Vec<Candidate>, count: usize| -> Result<(), Refusal> {
         for Candidate { row, column, .. } in lowest(group, count)? {
@@ -83,7 +103,7 @@ pub(crate) fn pruned(
         Pattern::PerOutput(sparsity) => {
             for row in 0..rows {
                 let group = (0..columns).map(|column| weight(row, column)).collect();
-                mark(group, quota(columns, sparsity))?;
+                mark(group, share(&|column| column, sparsity))?;
             }
         }
         Pattern::PerInput(sparsity) => {
@@ -92,13 +112,7 @@ pub(crate) fn pruned(
                 mark(group, quota(rows, sparsity))?;
             }
         }
-        Pattern::PerLayer(sparsity) => {
-            let group = (0..rows)
-                .flat_map(|row| (0..columns).map(move |column| (row, column)))
-                .map(|(row, column)| weight(row, column))
-                .collect();
-            mark(group, quota(rows * columns, sparsity))?;
-        }
+        Pattern::PerLayer(sparsity) => mark(all(), share(&|column| rows * column, sparsity))?,
         Pattern::NOfM { keep, of } => {
             for row in 0..rows {
                 let all: Vec<_> = (0..columns).map(|column| weight(row, column)).collect();
@@ -112,9 +126,15 @@ pub(crate) fn pruned(
             cols: width,
             sparsity,
         } => {
-            marks = pruned_blocks(scores, protected, (height, width), sparsity)?;
+            let blocks = |column: usize| rows.div_ceil(height) * column.div_ceil(width);
+            let count = share(&blocks, sparsity);
+            marks = pruned_blocks(scores, protected, (height, width), count)?;
         }
         Pattern::Cumulative(sparsity) => marks = pruned_shares(scores, protected, sparsity),
+        Pattern::Threshold(sparsity) => {
+            let count = count_up_to_rank(all(), quota(rows * columns, sparsity))?;
+            mark(all(), count)?;
+        }
         _ => panic!("no oracle for {pattern:?}"),
     }
     Ok(marks)
@@ -173,8 +193,8 @@ pub(crate) fn quota(count: usize, sparsity: f64) -> usize {
     (count as f64 * sparsity).floor() as usize
 }
 
-/// The first `count` of a group in the order of the law.
-fn lowest(mut group: Vec<Candidate>, count: usize) -> Result<Vec<Candidate>, Refusal> {
+/// Sorts a group in the order of the law.
+fn sort(group: &mut [Candidate]) {
     group.sort_by(|a, b| {
         a.protected
             .cmp(&b.protected)
@@ -182,6 +202,11 @@ fn lowest(mut group: Vec<Candidate>, count: usize) -> Result<Vec<Candidate>, Ref
             .then(a.column.cmp(&b.column))
             .then(a.row.cmp(&b.row))
     });
+}
+
+/// The first `count` of a group in the order of the law.
+fn lowest(mut group: Vec<Candidate>, count: usize) -> Result<Vec<Candidate>, Refusal> {
+    sort(&mut group);
     group.truncate(count);
     if group.iter().any(|candidate| candidate.protected) {
         return Err(Refusal::TooManyProtected);
@@ -189,11 +214,24 @@ fn lowest(mut group: Vec<Candidate>, count: usize) -> Result<Vec<Candidate>, Ref
     Ok(group)
 }
 
+/// How many of a group score no higher than the one of this rank, counted from 0.
+fn count_up_to_rank(mut group: Vec<Candidate>, rank: usize) -> Result<usize, Refusal> {
+    sort(&mut group);
+    match group.get(rank) {
+        None => Ok(0),
+        Some(last) if last.protected => Err(Refusal::TooManyProtected),
+        Some(last) => Ok(group
+            .iter()
+            .filter(|other| !other.protected && other.score <= last.score)
+            .count()),
+    }
+}
+
 fn pruned_blocks(
     scores: &Array2<f64>,
     protected: &Array2<bool>,
     (height, width): (usize, usize),
-    sparsity: f64,
+    count: usize,
 ) -> Result<Array2<bool>, Refusal> {
     let (rows, columns) = scores.dim();
     let (down, across) = (rows.div_ceil(height), columns.div_ceil(width));
@@ -213,7 +251,6 @@ fn pruned_blocks(
         block.score += score;
         block.protected |= protected[[row, column]];
     }
-    let count = quota(blocks.len(), sparsity);
     let mut gone = Array2::from_elem((down, across), false);
     for Candidate { row, column, .. } in lowest(blocks, count)? {
         gone[[row, column]] = true;

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayRef2, s};
+use num_traits::Float;
 
 use crate::element::{Element, Real, widened};
 use crate::linalg::{Backend, Panel, add_product};
-use crate::{kernels, parallel};
+use crate::parallel;
 
 /// Tokens of a full block.
 ///
@@ -22,8 +23,8 @@ pub(crate) struct Block<T> {
     /// fastest. Empty as long as no token came.
     values: Vec<T>,
     tokens: usize,
-    /// The largest magnitude of a value.
-    largest: T,
+    /// The largest magnitude of each feature's values.
+    largest: Vec<T>,
 }
 
 impl<T: Real> Block<T> {
@@ -32,7 +33,7 @@ impl<T: Real> Block<T> {
             features,
             values: Vec::new(),
             tokens: 0,
-            largest: T::zero(),
+            largest: Vec::new(),
         }
     }
 
@@ -47,7 +48,7 @@ impl<T: Real> Block<T> {
 
     pub(super) fn clear(&mut self) {
         self.tokens = 0;
-        self.largest = T::zero();
+        self.largest.fill(T::zero());
     }
 
     /// Adds some tokens of a batch, each times a factor. There is room for them.
@@ -58,24 +59,24 @@ impl<T: Real> Block<T> {
     ) {
         self.values.resize(self.features * TOKENS, T::zero());
         let first = self.tokens;
-        let strips = self.values.chunks_mut(STRIP * TOKENS).enumerate().collect();
-        let largest = parallel::map(
-            strips,
+        self.largest.resize(self.features, T::zero());
+        let strips = self
+            .values
+            .chunks_mut(STRIP * TOKENS)
+            .zip(self.largest.chunks_mut(STRIP))
+            .enumerate();
+        parallel::map(
+            strips.collect(),
             || (vec![[T::zero(); TILE]; STRIP], Vec::new()),
-            |(tile, buffer), (i, values): (usize, &mut [T])| {
-                let features = i * STRIP..i * STRIP + values.len() / TOKENS;
+            |(tile, buffer), (i, (values, largest)): (usize, (&mut [T], &mut [T]))| {
+                let features = i * STRIP..i * STRIP + largest.len();
                 let strip = batch.slice(s![.., features]);
-                let mut largest = T::zero();
                 for (j, tokens) in tokens.chunks(TILE).enumerate() {
-                    read_turned::<A>(&strip, tokens, tile, buffer);
-                    // What is left of an earlier tile is of the same block.
-                    largest = largest.max(kernels::largest(tile.as_flattened()));
+                    read_turned::<A>(&strip, tokens, tile, largest, buffer);
                     write_turned(tile, tokens.len(), values, first + j * TILE);
                 }
-                largest
             },
         );
-        self.largest = self.largest.max(kernels::largest(&largest));
         self.tokens += tokens.len();
     }
 
@@ -99,17 +100,22 @@ impl<T: Real> Block<T> {
         }
     }
 
-    /// Whether no sum of products of two features overflows, nor all of them vanish.
+    /// Whether no sum of products overflows, and none of a feature with itself loses digits because
+    /// its terms are too small.
     fn fits(&self) -> bool {
-        let largest = self.largest.as_f64();
-        largest < T::max_value().as_f64().sqrt() / TOKENS as f64
-            && largest > T::min_positive_value().as_f64().powf(0.25)
+        let most = T::max_value().as_f64().sqrt() / TOKENS as f64;
+        let least = (T::min_positive_value() / T::epsilon()).as_f64().sqrt();
+        let mut largest = self.largest.iter().map(|x| x.as_f64());
+        largest.all(|x| x == 0.0 || (least..most).contains(&x))
     }
 
     /// A block that holds these tokens, row-major; `None` if they are not whole, too many or not
     /// finite.
     #[cfg(feature = "serde")]
     pub(super) fn from_tokens(features: usize, tokens: Vec<T>) -> Option<Self> {
+        if tokens.is_empty() {
+            return Some(Self::new(features));
+        }
         let count = tokens.len() / features.max(1);
         let finite = tokens.iter().all(|x| x.is_finite());
         let batch = Array2::from_shape_vec((count, features), tokens).ok()?;
@@ -117,20 +123,25 @@ impl<T: Real> Block<T> {
         if !finite || count >= TOKENS {
             return None;
         }
-        if count > 0 {
-            block.push(
-                &batch,
-                &(0..count).map(|token| (token, 1.0)).collect::<Vec<_>>(),
-            );
-        }
+        let all: Vec<_> = (0..count).map(|token| (token, 1.0)).collect();
+        block.push(&batch, &all);
         Some(block)
     }
 
-    /// The tokens as a batch, [tokens, features].
-    pub(super) fn to_batch(&self) -> Array2<T> {
-        Array2::from_shape_fn((self.tokens, self.features), |(token, feature)| {
-            self.values[feature * TOKENS + token]
-        })
+    /// The tokens as a batch, [tokens, features]; `None` if there are none.
+    pub(super) fn to_batch(&self) -> Option<Array2<T>> {
+        let shape = (self.tokens, self.features);
+        let batch = (!self.is_empty()).then(|| Array2::from_shape_vec(shape, self.to_tokens()));
+        batch?.ok()
+    }
+
+    /// The tokens one after the other.
+    pub(super) fn to_tokens(&self) -> Vec<T> {
+        let mut tokens = Vec::with_capacity(self.tokens * self.features.min(self.values.len()));
+        for token in 0..self.tokens {
+            tokens.extend(self.values.iter().skip(token).step_by(TOKENS));
+        }
+        tokens
     }
 
     /// All tokens, as [`push`](Self::push) takes them.
@@ -142,7 +153,7 @@ impl<T: Real> Block<T> {
 /// Blocks are equal that hold the same tokens, whatever is left of earlier ones.
 impl<T: Real> PartialEq for Block<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.to_batch() == other.to_batch()
+        self.features == other.features && self.to_tokens() == other.to_tokens()
     }
 }
 
@@ -151,11 +162,13 @@ const STRIP: usize = 64;
 /// Tokens that are turned at a time: a line of the cache for each feature.
 const TILE: usize = 16;
 
-/// Reads some tokens of a strip of a batch, each times its factor, a feature a row of `tile`.
+/// Reads some tokens of a strip of a batch, each times its factor, a feature a row of `tile`, and
+/// raises `largest` to the largest magnitude of each feature.
 fn read_turned<A: Element>(
     strip: &ArrayRef2<A>,
     tokens: &[(usize, f64)],
     tile: &mut [[A::Compute; TILE]],
+    largest: &mut [A::Compute],
     buffer: &mut Vec<A::Compute>,
 ) {
     for (t, &(token, factor)) in tokens.iter().enumerate() {
@@ -163,6 +176,10 @@ fn read_turned<A: Element>(
         let run = widened::<A>(&strip.row(token), buffer);
         for (values, &x) in tile.iter_mut().zip(run) {
             values[t] = x * factor;
+        }
+        for (largest, &x) in largest.iter_mut().zip(run) {
+            let x = (x * factor).abs();
+            *largest = if x > *largest { x } else { *largest };
         }
     }
 }

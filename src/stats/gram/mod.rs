@@ -36,9 +36,9 @@ use block::Block;
 /// are added up in `f64`. The error of an entry is that of one `f32` block, about 10⁻⁷ of dⱼ dₖ
 /// with dⱼ = √Gⱼⱼ, however many tokens there are; the diagonal is summed in `f64` throughout.
 /// Products are computed in `f64` for `f64` inputs, for tokens whose weights are below 10⁻⁶ or
-/// above 10⁶, and for a block whose largest value is above 9 · 10¹⁵ or below 3 · 10⁻¹⁰. Blocks are
-/// cut by the number of tokens seen, so the result has the same bits however the tokens are cut
-/// into batches.
+/// above 10⁶, and for a block with a feature whose largest value is above 9 · 10¹⁵ or below
+/// 3 · 10⁻¹⁶. Blocks are cut by the number of tokens seen, so the result has the same bits however
+/// the tokens are cut into batches.
 ///
 /// # Complexity
 ///
@@ -129,13 +129,18 @@ impl Gram {
         norms.update_weighted(batch, token_weights)?;
         let weights = token_weights.iter().map(|&weight| f64::from(weight));
         let seen = weights.enumerate().filter(|&(_, weight)| weight != 0.0);
-        let tokens: Vec<_> = seen.map(|(token, weight)| (token, weight.sqrt())).collect();
-        if tokens.iter().all(|&(_, root)| (1e-3..=1e3).contains(&root)) {
-            self.add(norms, batch, &tokens)
-        } else {
-            // The product of such a root and an f32 might overflow, or lose digits.
-            self.add(norms, &batch.mapv(|x| x.widen().as_f64()), &tokens)
+        let roots = seen.map(|(token, weight)| (token, weight.sqrt()));
+        // The product of an f32 and a root far from 1 might overflow, or lose digits.
+        let (near, far): (Vec<_>, Vec<_>) =
+            roots.partition(|&(_, root)| (1e-3..=1e3).contains(&root));
+        if !far.is_empty() {
+            self.allocate()?;
         }
+        self.add(norms, batch, &near)?;
+        if !far.is_empty() {
+            self.push(&batch.mapv(|x| x.widen().as_f64()), &far);
+        }
+        Ok(())
     }
 
     /// Adds what other statistics of the same layer have seen.
@@ -147,11 +152,17 @@ impl Gram {
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         let mut norms = self.norms.clone();
         norms.merge(&other.norms)?;
-        self.allocate()?;
+        if other.norms.tokens() > 0 {
+            self.allocate()?;
+        }
         self.norms = norms;
         self.folded.add(&other.folded);
-        self.push(&other.narrow.to_batch(), &other.narrow.all());
-        self.push(&other.wide.to_batch(), &other.wide.all());
+        if let Some(batch) = other.narrow.to_batch() {
+            self.push(&batch, &other.narrow.all());
+        }
+        if let Some(batch) = other.wide.to_batch() {
+            self.push(&batch, &other.wide.all());
+        }
         Ok(())
     }
 
@@ -294,8 +305,8 @@ impl serde::Serialize for Gram {
         let stored = StoredGram {
             norms: Cow::Borrowed(&self.norms),
             folded: Cow::Borrowed(&self.folded),
-            narrow: self.narrow.to_batch().into_raw_vec_and_offset().0,
-            wide: self.wide.to_batch().into_raw_vec_and_offset().0,
+            narrow: self.narrow.to_tokens(),
+            wide: self.wide.to_tokens(),
         };
         stored.serialize(serializer)
     }
@@ -324,6 +335,10 @@ impl TryFrom<StoredGram<'_>> for Gram {
             .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
         gram.wide = Block::from_tokens(n, stored.wide)
             .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
+        let pending = gram.narrow.all().len() + gram.wide.all().len();
+        if pending as u64 > gram.norms.tokens() {
+            return Err(damaged("they hold tokens that were never seen,"));
+        }
         Ok(gram)
     }
 }

@@ -152,22 +152,31 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
         let scorer = task.metric.prepare(task.weights, &factored)?;
         let dead: Vec<bool> = energies.iter().map(|&energy| energy == 0.0).collect();
         let pinned = self.pinned(task, &dense, &dead)?;
+        let rule = task.pattern.row_rule();
+        let rule = rule.and_then(|rule| rule.group().map(|of| (rule, of.max(1))));
+        let group = rule.as_ref().map_or(1, |(_, of)| *of);
+        let group = common_multiple(group, task.pattern.block_columns().max(1));
         let sweep = Sweep {
             task,
             factor: &factor,
             scorer: &*scorer,
-            rule: task
-                .pattern
-                .row_rule()
-                .filter(|rule| rule.group().is_some()),
+            rule,
             dead,
             pinned: (pinned.count() > 0).then_some(pinned),
             scale: inverse_power_of_two(largest(task.weights)?.as_f64()),
         };
-        let group = task.pattern.block_columns();
         let block = self.block_size.div_ceil(group).saturating_mul(group);
         sweep.run(gram, dense, block.min(columns)).map(Some)
     }
+}
+
+/// The least common multiple of two numbers that are not zero, or more columns than there are.
+fn common_multiple(a: usize, b: usize) -> usize {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).saturating_mul(b)
 }
 
 impl ObsSweep {

@@ -25,8 +25,8 @@ pub(super) struct Sweep<'a, T: Real> {
     pub(super) task: &'a UpdateTask<'a, T>,
     pub(super) factor: &'a Factor<T>,
     pub(super) scorer: &'a dyn Scorer<T>,
-    /// Set if the pattern decides within groups of columns.
-    pub(super) rule: Option<Box<dyn RowRule<T> + 'a>>,
+    /// Set if the pattern decides within groups of columns: how, and how many.
+    pub(super) rule: Option<(Box<dyn RowRule<T> + 'a>, usize)>,
     /// Inputs that were zero throughout.
     pub(super) dead: Vec<bool>,
     /// Weights that are zero whatever metric and pattern say, if there are any.
@@ -42,7 +42,7 @@ impl<T: Real> Sweep<'_, T> {
         let total = gram.output_energy(&dense, self.scale);
         let mut removed = dense;
         let mut mask = Mask::none(rows, columns)?;
-        let mut lost = 0.0;
+        let mut lost = 0.0_f64;
         let (mut moved, mut updated, mut scores) = (Vec::new(), Vec::new(), Vec::new());
         for strip in parallel::runs(columns, (STRIP / block).max(1) * block) {
             moved.clear();
@@ -71,6 +71,10 @@ impl<T: Real> Sweep<'_, T> {
                 };
                 lost += self.sweep_block(&block, &updated, &mut removed, &mut mask)?;
             }
+        }
+        if self.factor.damping > 1.0 {
+            // Little precision is left of what damping makes up most of.
+            lost = gram.output_energy(&removed, self.scale);
         }
         let removed = Array2::from_shape_vec((rows, columns), removed)
             .map_err(|_| Error::TooLarge { rows, columns })?;
@@ -150,7 +154,7 @@ impl<T: Real> Sweep<'_, T> {
             || (),
             |(), (row, (scores, weights))| {
                 self.score(row, block.start, weights, scores);
-                self.settle(scores, |j| (row, block.start + j))
+                self.settle(scores, |j| (row, block.start + j), |j| weights[j])
             },
         );
         results.into_iter().collect::<Result<()>>()?;
@@ -162,8 +166,7 @@ impl<T: Real> Sweep<'_, T> {
         Ok(Some(chosen))
     }
 
-    /// Prunes a block, marks in `mask` what the pattern pruned, and returns what that costs: the
-    /// block's share of tr(E G Eᵀ), scaled.
+    /// Prunes a block, marks in `mask` what the pattern pruned, and returns what that costs.
     fn sweep_block(
         &self,
         block: &Block<'_, T>,
@@ -173,8 +176,7 @@ impl<T: Real> Sweep<'_, T> {
     ) -> Result<f64> {
         let (_, columns) = self.task.weights.dim();
         let width = block.columns.len();
-        let group = self.rule.as_ref().and_then(|rule| rule.group());
-        let group = group.unwrap_or(0).min(width);
+        let group = self.rule.as_ref().map_or(0, |(_, of)| width.min(*of));
         let mut marks = mask.rows_mut();
         let tiles = updated
             .chunks(ROWS * width)
@@ -191,9 +193,12 @@ impl<T: Real> Sweep<'_, T> {
         lost.into_iter().sum()
     }
 
-    /// Scores a run of updated weights. Those that are pinned at zero score 0.
+    /// Scores a run of updated weights. Zeros, and those that will be zero anyway, score 0.
     pub(super) fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]) {
         self.scorer.score(row, start, weights, scores);
+        for (score, weight) in scores.iter_mut().zip(weights) {
+            *score = if weight.is_zero() { T::zero() } else { *score };
+        }
         let Some(pinned) = &self.pinned else { return };
         let words = pinned.row_words(row);
         let end = start + weights.len();
@@ -210,13 +215,30 @@ impl<T: Real> Sweep<'_, T> {
     }
 
     /// Checks scores, and makes those of protected weights infinite; `place` says where in the
-    /// layer a score stands.
+    /// layer a score stands, `weight` what it is the score of.
     pub(super) fn settle(
         &self,
         scores: &mut [T],
         place: impl Fn(usize) -> (usize, usize),
+        weight: impl Fn(usize) -> T,
     ) -> Result<()> {
-        settle_scores(self.task.metric.name(), scores, &place)?;
+        if let Err(index) = settle_scores(scores) {
+            let (row, column) = place(index);
+            return Err(if weight(index).is_finite() {
+                Error::InvalidScore {
+                    metric: self.task.metric.name().to_owned(),
+                    row,
+                    column,
+                    score: scores[index].as_f64(),
+                }
+            } else {
+                Error::Overflow {
+                    row,
+                    column,
+                    value: weight(index).as_f64(),
+                }
+            });
+        }
         if self.task.protected.is_some() {
             for (i, score) in scores.iter_mut().enumerate() {
                 let (row, column) = place(i);

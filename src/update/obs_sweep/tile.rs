@@ -7,6 +7,7 @@ use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels::{self, ROWS};
 use crate::mask::{MaskRow, words_for};
+use crate::parallel;
 use crate::pattern::RowRule;
 
 /// Up to [`ROWS`] rows of a block, column by column, and what goes of them.
@@ -39,8 +40,7 @@ impl<T: Real> Tile<T> {
 
     /// Prunes some rows of a block, from `first` on: `updated` holds their weights. Replaces the
     /// dense weights of the block in `removed`, whole rows, by what is to be subtracted from them,
-    /// and marks what the pattern pruned. Returns what that costs: the share of these rows in
-    /// tr(E G Eᵀ), scaled.
+    /// and marks what the pattern pruned. Returns what that costs.
     pub(super) fn prune(
         &mut self,
         sweep: &Sweep<'_, T>,
@@ -56,9 +56,10 @@ impl<T: Real> Tile<T> {
         let mut squares = [0.0; ROWS];
         match &sweep.rule {
             None => self.eliminate(sweep, block, first, 0..width, &mut squares)?,
-            Some(rule) => {
-                for group in crate::parallel::runs(width, rule.group().unwrap_or(width)) {
-                    self.decide(sweep, block, first..first + rows, &**rule, &group)?;
+            Some((rule, of)) => {
+                for group in parallel::runs(width, *of) {
+                    let is_whole = group.len() == *of;
+                    self.decide(sweep, block, first..first + rows, &**rule, &group, is_whole)?;
                     self.eliminate(sweep, block, first, group, &mut squares)?;
                 }
             }
@@ -116,6 +117,7 @@ impl<T: Real> Tile<T> {
         rows: Range<usize>,
         rule: &dyn RowRule<T>,
         group: &Range<usize>,
+        is_whole: bool,
     ) -> Result<()> {
         let len = group.len();
         let first = (rows.start, block.columns.start + group.start);
@@ -127,21 +129,21 @@ impl<T: Real> Tile<T> {
             }
             sweep.score(first.0 + row, first.1, weights, scores);
         }
-        sweep.settle(scores, |i| (first.0 + i / len, first.1 + i % len))?;
-        // The groups of all rows, one after the other, are groups like those of one row.
-        let marks = &mut self.marks[..words_for(scores.len())];
-        marks.fill(0);
-        rule.select(scores, &mut MaskRow::new(marks, scores.len()));
-        let words = words_for(self.weights.len());
-        for (row, chosen) in self
-            .chosen
-            .chunks_exact_mut(words)
-            .take(rows.len())
-            .enumerate()
-        {
-            for (j, column) in group.clone().enumerate() {
-                let mark = marks[(row * len + j) / 64] >> ((row * len + j) % 64) & 1;
-                chosen[column / 64] |= mark << (column % 64);
+        let place = |i: usize| (first.0 + i / len, first.1 + i % len);
+        let weight = |i: usize| self.weights[group.start + i % len][i / len];
+        sweep.settle(scores, place, weight)?;
+        // The groups of all rows, one after the other, are groups like those of one row: but a
+        // short one, which has to be the last.
+        let rows_at_once = if is_whole { rows.len() } else { 1 };
+        for (i, scores) in scores.chunks(rows_at_once * len).enumerate() {
+            let marks = &mut self.marks[..words_for(scores.len())];
+            marks.fill(0);
+            rule.select(scores, &mut MaskRow::new(marks, scores.len()));
+            let first = i * rows_at_once;
+            let words = words_for(self.weights.len());
+            for (j, column) in (0..scores.len()).zip(group.clone().cycle()) {
+                let (row, mark) = (first + j / len, marks[j / 64] >> (j % 64) & 1);
+                self.chosen[row * words + column / 64] |= mark << (column % 64);
                 self.goes[column][row] |= mark == 1;
             }
         }
