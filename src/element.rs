@@ -6,7 +6,18 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use ndarray::ArrayView1;
 
+#[cfg(any(feature = "faer", feature = "lapack"))]
 use crate::linalg::Scalar;
+
+/// What linear algebra asks of a type, where there is none.
+#[cfg(not(any(feature = "faer", feature = "lapack")))]
+mod no_linalg {
+    pub trait Scalar {}
+    impl Scalar for f32 {}
+    impl Scalar for f64 {}
+}
+#[cfg(not(any(feature = "faer", feature = "lapack")))]
+use no_linalg::Scalar;
 
 mod sealed {
     pub trait Sealed {}

@@ -11,6 +11,7 @@
 mod element;
 mod error;
 mod kernels;
+#[cfg(any(feature = "faer", feature = "lapack"))]
 mod linalg;
 mod mask;
 mod matrix;

@@ -315,6 +315,7 @@ impl<'a> MaskRow<'a> {
     }
 
     /// Marks the columns from `start` on whose bits in `words` are set: `len` bits, zeros after them.
+    #[cfg(any(feature = "faer", feature = "lapack"))]
     pub(crate) fn set_run(&mut self, start: usize, len: usize, words: &[u64]) {
         let (first, shift) = (start / 64, start % 64);
         for (i, &word) in words[..words_for(len)].iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Sums: of the squares of activations, and of what pruning a row costs.
 
+#[cfg(any(feature = "faer", feature = "lapack"))]
 use super::dispatch::kernel;
 use crate::element::Real;
 
@@ -54,6 +55,7 @@ pub(crate) fn row_cost<T: Real>(
     }
 }
 
+#[cfg(any(feature = "faer", feature = "lapack"))]
 kernel! {
     /// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
     pub(crate) fn dot<T: Real>(x: &[T], y: &[T], scale: f64) -> f64 {
@@ -79,7 +81,7 @@ fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "faer", feature = "lapack")))]
 mod tests {
     use proptest::prelude::*;
 

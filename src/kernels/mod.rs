@@ -12,13 +12,17 @@
 
 mod accumulate;
 mod dispatch;
+#[cfg(any(feature = "faer", feature = "lapack"))]
 mod eliminate;
 mod mark;
 mod score;
 mod select;
 
-pub(crate) use accumulate::{RowCost, add_squares, dot, row_cost};
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) use accumulate::dot;
+pub(crate) use accumulate::{RowCost, add_squares, row_cost};
 use dispatch::InstructionSet;
+#[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use mark::{largest, subtract, zero_marked};
 pub(crate) use score::{abs, scaled_abs};
