@@ -6,6 +6,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use ndarray::ArrayView1;
 
+use crate::kernels::{self, Clearable, Comparable};
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use crate::linalg::Scalar;
 
@@ -55,10 +56,27 @@ pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'st
 
     /// Whether this is the zero whose sign bit is set.
     fn is_negative_zero(self) -> bool;
+
+    /// An integer with as many bits as the type.
+    #[doc(hidden)]
+    type Bits: Clearable;
+
+    #[doc(hidden)]
+    const INFINITY: Self;
+
+    /// The bits without the sign: an integer that orders like the magnitude.
+    #[doc(hidden)]
+    fn magnitude_bits(self) -> Self::Bits;
+
+    /// The value with these bits.
+    #[doc(hidden)]
+    fn from_bits(bits: Self::Bits) -> Self;
 }
 
 /// A type to compute in: `f32` or `f64`. The trait is sealed.
-pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default + Scalar {
+pub trait Real:
+    Element<Compute = Self> + num_traits::Float + Display + Default + Comparable + Scalar
+{
     /// The bits, as an integer that orders like the value as long as it is not negative.
     #[doc(hidden)]
     fn key(self) -> u64;
@@ -76,6 +94,24 @@ pub trait Real: Element<Compute = Self> + num_traits::Float + Display + Default 
 
     /// The same value as `f64`; exact.
     fn as_f64(self) -> f64;
+}
+
+/// The bits of a floating point type.
+macro_rules! bits {
+    ($float:ty, $bits:ty) => {
+        type Bits = $bits;
+        const INFINITY: Self = <$float>::INFINITY;
+
+        #[inline(always)]
+        fn magnitude_bits(self) -> $bits {
+            self.to_bits() & (<$bits>::MAX >> 1)
+        }
+
+        #[inline(always)]
+        fn from_bits(bits: $bits) -> Self {
+            <$float>::from_bits(bits)
+        }
+    };
 }
 
 macro_rules! real {
@@ -113,6 +149,8 @@ macro_rules! real {
             fn is_negative_zero(self) -> bool {
                 self == 0.0 && self.is_sign_negative()
             }
+
+            bits!($real, $bits);
         }
 
         impl Real for $real {
@@ -153,19 +191,19 @@ real!(f32, u32);
 real!(f64, u64);
 
 macro_rules! half {
-    ($half:ty) => {
+    ($half:ty, $widen:expr, $widen_run:expr) => {
         impl Element for $half {
             type Compute = f32;
             const ZERO: Self = <$half>::ZERO;
 
-            #[inline]
+            #[inline(always)]
             fn widen(self) -> f32 {
-                self.to_f32()
+                $widen(self)
             }
 
             fn widen_run(run: &[Self], out: &mut [f32]) {
                 let len = run.len().min(out.len());
-                run[..len].convert_to_f32_slice(&mut out[..len]);
+                $widen_run(&run[..len], &mut out[..len]);
             }
 
             #[inline]
@@ -187,12 +225,20 @@ macro_rules! half {
             fn is_negative_zero(self) -> bool {
                 self == Self::NEG_ZERO && self.is_sign_negative()
             }
+
+            bits!($half, u16);
         }
     };
 }
 
-half!(f16);
-half!(bf16);
+half!(f16, f16::to_f32, HalfFloatSliceExt::convert_to_f32_slice);
+half!(bf16, upper_half, kernels::widen);
+
+/// A `bf16` is the upper half of an `f32`.
+#[inline(always)]
+fn upper_half(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
 
 /// A row as a run of values to compute with: the row itself where it is stored that way, else a
 /// copy in `buffer`, which keeps its memory from row to row.

@@ -11,6 +11,11 @@ pub(crate) fn map<I: Send, S, R: Send>(
     work: impl Fn(&mut S, I) -> R + Send + Sync,
 ) -> Vec<R> {
     use rayon::prelude::*;
+    // What one thread does is not worth handing over.
+    if items.len() <= 1 {
+        let mut scratch = scratch();
+        return items.into_iter().map(|item| work(&mut scratch, item)).collect();
+    }
     items.into_par_iter().map_init(scratch, work).collect()
 }
 
@@ -35,4 +40,16 @@ pub(crate) fn runs(len: usize, size: usize) -> Vec<std::ops::Range<usize>> {
         .step_by(size)
         .map(|start| start..len.min(start.saturating_add(size)))
         .collect()
+}
+
+/// Tasks that the rows of a layer make: enough to keep the threads of a large machine busy to the
+/// end, few enough to hold a result of each.
+const TASKS: usize = 256;
+
+/// Numbers that a task has at least: it takes many times as long as to hand it to a thread.
+const LEAST: usize = 1 << 15;
+
+/// How many rows of a matrix make a task.
+pub(crate) fn rows_a_task(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(TASKS).max(LEAST.div_ceil(columns.max(1)))
 }

@@ -1,19 +1,19 @@
 //! Sums: of the squares of activations, and of what pruning a row costs.
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
 use super::dispatch::kernel;
+use super::mark::padded;
+use super::simd::{LANES, Simd, WORD};
 use crate::element::Real;
 
-/// How many partial sums a reduction runs over, whatever the instruction set.
-const LANES: usize = 8;
-
-/// `sums[j] += weight * run[j]²`, in `f64`.
-///
-/// The square of any type narrower than `f64` is exact there and cannot overflow.
-pub(crate) fn add_squares<T: Real>(sums: &mut [f64], run: &[T], weight: f64) {
-    for (sum, x) in sums.iter_mut().zip(run) {
-        let x = x.as_f64();
-        *sum += weight * (x * x);
+kernel! {
+    /// `sums[j] += weight * run[j]²`, in `f64`.
+    ///
+    /// The square of any type narrower than `f64` is exact there and cannot overflow.
+    pub(crate) fn add_squares<T: Real>(_simd; sums: &mut [f64], run: &[T], weight: f64) {
+        for (sum, x) in sums.iter_mut().zip(run) {
+            let x = x.as_f64();
+            *sum += weight * (x * x);
+        }
     }
 }
 
@@ -26,39 +26,83 @@ pub(crate) struct RowCost {
     pub(crate) total: f64,
 }
 
-/// The cost of zeroing the marked ones of a row of weights, where `energies[j]` is the sum of
-/// squares Sⱼ of input `j`. Weights are multiplied by `scale` first.
-pub(crate) fn row_cost<T: Real>(
-    weights: &[T],
-    scale: f64,
-    energies: &[f64],
-    marks: &[u64],
-) -> RowCost {
-    let mut lost = [0.0; LANES];
-    let mut total = [0.0; LANES];
-    let words = weights.chunks(64).zip(energies.chunks(64)).zip(marks);
-    for ((weights, energies), &word) in words {
-        let eights = weights.chunks(LANES).zip(energies.chunks(LANES));
-        for (i, (weights, energies)) in eights.enumerate() {
-            let bits = word >> (i * LANES);
-            for (lane, (w, energy)) in weights.iter().zip(energies).enumerate() {
-                let w = w.as_f64() * scale;
-                let cost = w * w * energy;
-                total[lane] += cost;
-                lost[lane] += if bits >> lane & 1 == 1 { cost } else { 0.0 };
+impl RowCost {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.total += other.total;
+    }
+}
+
+/// Independent chains of sums, so that none waits for the one before.
+const CHAINS: usize = 2;
+
+/// Sums of costs, in lanes.
+struct CostSums {
+    lost: [[f64; LANES]; CHAINS],
+    total: [[f64; LANES]; CHAINS],
+}
+
+impl CostSums {
+    /// Adds the costs of 64 weights.
+    #[inline(always)]
+    fn add<T: Real>(
+        &mut self,
+        simd: impl Simd,
+        weights: &[T; WORD],
+        scale: f64,
+        energies: &[f64; WORD],
+        marks: u64,
+    ) {
+        let weights = weights.as_chunks::<LANES>().0;
+        let energies = energies.as_chunks::<LANES>().0;
+        for (i, (weights, energies)) in weights.iter().zip(energies).enumerate() {
+            #[allow(clippy::cast_possible_truncation, reason = "as many as there are lanes")]
+            let marks = (marks >> (i * LANES)) as u8;
+            let mut costs = [0.0; LANES];
+            for lane in 0..LANES {
+                let w = weights[lane].as_f64();
+                // The squares of narrower types are in the range of `f64` as they are.
+                let w = if size_of::<T>() == size_of::<f64>() { w * scale } else { w };
+                costs[lane] = w * w * energies[lane];
             }
+            for (total, cost) in self.total[i % CHAINS].iter_mut().zip(&costs) {
+                *total += cost;
+            }
+            simd.add_marked(&mut self.lost[i % CHAINS], &costs, marks);
         }
     }
-    RowCost {
-        lost: lane_sum(lost),
-        total: lane_sum(total),
+}
+
+kernel! {
+    /// The cost of zeroing the marked ones of a row of weights, where `energies[j]` is the sum of
+    /// squares Sⱼ of input `j`. Weights of type `f64` are multiplied by `scale` first.
+    pub(crate) fn row_cost<T: Real>(
+        simd; weights: &[T], scale: f64, energies: &[f64], marks: &[u64],
+    ) -> RowCost {
+        let mut sums = CostSums {
+            lost: [[0.0; LANES]; CHAINS],
+            total: [[0.0; LANES]; CHAINS],
+        };
+        let (words, rest) = weights.as_chunks();
+        let (energy_words, energy_rest) = energies.as_chunks();
+        for ((weights, energies), &marks) in words.iter().zip(energy_words).zip(marks) {
+            sums.add(simd, weights, scale, energies, marks);
+        }
+        if !rest.is_empty() {
+            let weights = padded(rest, T::zero());
+            sums.add(simd, &weights, scale, &padded(energy_rest, 0.0), marks[words.len()]);
+        }
+        RowCost {
+            lost: sums.lost.map(lane_sum).iter().sum(),
+            total: sums.total.map(lane_sum).iter().sum(),
+        }
     }
 }
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 kernel! {
     /// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
-    pub(crate) fn dot<T: Real>(x: &[T], y: &[T], scale: f64) -> f64 {
+    pub(crate) fn dot<T: Real>(_simd; x: &[T], y: &[T], scale: f64) -> f64 {
         let mut lanes = [0.0; LANES];
         for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
             for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {

@@ -1,16 +1,20 @@
 //! The same loop, compiled for every instruction set that is worth it.
 
-/// An instruction set that kernels are compiled for.
+use super::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+
+/// An instruction set that kernels are compiled for, and the proof that this machine has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
     /// What every machine of the target has: on x86-64 SSE2, on aarch64 NEON.
-    Baseline,
+    Baseline(Portable),
     /// AVX2, with 256 bits a vector.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2(Avx2),
     /// AVX-512 with what came with its first server processors, 512 bits a vector.
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512(Avx512),
 }
 
 impl InstructionSet {
@@ -23,20 +27,19 @@ impl InstructionSet {
         }
         #[cfg(target_arch = "x86_64")]
         {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
-                return Self::Avx512;
+            if let Some(avx512) = Avx512::detect() {
+                return Self::Avx512(avx512);
             }
-            if has!("avx2") {
-                return Self::Avx2;
+            if let Some(avx2) = Avx2::detect() {
+                return Self::Avx2(avx2);
             }
         }
-        Self::Baseline
+        Self::Baseline(Portable)
     }
 }
 
 /// Defines a kernel whose body is compiled once for each instruction set; a call takes the best
-/// one of the machine.
+/// one of the machine. The body's first argument is the instruction set, a `Simd`.
 ///
 /// The body must not depend on how the compiler vectorises it. In safe Rust it does not: no
 /// multiplication is fused with an addition, and sums keep the order they are written in.
@@ -44,40 +47,47 @@ macro_rules! kernel {
     (
         $(#[$attribute:meta])*
         $visibility:vis fn $name:ident<$t:ident: $bound:ident>(
-            $($argument:ident: $type:ty),* $(,)?
+            $simd:ident; $($argument:ident: $type:ty),* $(,)?
         ) $(-> $result:ty)?
         $body:block
     ) => {
         $(#[$attribute])*
         $visibility fn $name<$t: $bound>($($argument: $type),*) $(-> $result)? {
+            use $crate::kernels::simd::Simd;
+
             #[inline(always)]
-            fn body<$t: $bound>($($argument: $type),*) $(-> $result)? $body
+            fn body<$t: $bound>($simd: impl Simd, $($argument: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                fn avx2<$t: $bound>($($argument: $type),*) $(-> $result)? {
-                    body($($argument),*)
-                }
+            use $crate::kernels::simd::{Avx2, Avx512};
 
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512<$t: $bound>($($argument: $type),*) $(-> $result)? {
-                    body($($argument),*)
-                }
-
-                match $crate::kernels::InstructionSet::detected() {
-                    $crate::kernels::InstructionSet::Baseline => {}
-                    $crate::kernels::InstructionSet::Avx2 => {
-                        // SAFETY: the machine was found to have AVX2.
-                        return unsafe { avx2($($argument),*) };
-                    }
-                    $crate::kernels::InstructionSet::Avx512 => {
-                        // SAFETY: the machine was found to have these parts of AVX-512.
-                        return unsafe { avx512($($argument),*) };
-                    }
-                }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+            fn avx2<$t: $bound>(set: Avx2, $($argument: $type),*) $(-> $result)? {
+                body(set, $($argument),*)
             }
-            body($($argument),*)
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(
+                enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt"
+            )]
+            fn avx512<$t: $bound>(set: Avx512, $($argument: $type),*) $(-> $result)? {
+                body(set, $($argument),*)
+            }
+
+            match $crate::kernels::InstructionSet::detected() {
+                $crate::kernels::InstructionSet::Baseline(set) => body(set, $($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `set` proves that the machine has AVX2 and what came with it.
+                $crate::kernels::InstructionSet::Avx2(set) => unsafe {
+                    avx2(set, $($argument),*)
+                },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `set` proves that the machine has these parts of AVX-512 and what came before.
+                $crate::kernels::InstructionSet::Avx512(set) => unsafe {
+                    avx512(set, $($argument),*)
+                },
+            }
         }
     };
 }
@@ -87,7 +97,7 @@ pub(super) use kernel;
 pub(crate) mod tests {
     use std::cell::Cell;
 
-    use super::InstructionSet;
+    use super::*;
 
     thread_local! {
         pub(super) static FORCED: Cell<Option<InstructionSet>> = const { Cell::new(None) };
@@ -95,16 +105,11 @@ pub(crate) mod tests {
 
     /// What `work` gives on each instruction set of this machine, the baseline first.
     pub(crate) fn on_each<R>(mut work: impl FnMut() -> R) -> Vec<(InstructionSet, R)> {
-        let best = InstructionSet::detected();
-        let mut sets = vec![InstructionSet::Baseline];
+        let mut sets = vec![InstructionSet::Baseline(Portable)];
         #[cfg(target_arch = "x86_64")]
         {
-            if std::arch::is_x86_feature_detected!("avx2") {
-                sets.push(InstructionSet::Avx2);
-            }
-            if best == InstructionSet::Avx512 {
-                sets.push(best);
-            }
+            sets.extend(Avx2::detect().map(InstructionSet::Avx2));
+            sets.extend(Avx512::detect().map(InstructionSet::Avx512));
         }
         let results = sets.into_iter().map(|set| {
             FORCED.set(Some(set));

@@ -30,6 +30,7 @@ kernel! {
     ///
     /// Row and column of the first error that is not finite. The weights are in between then.
     pub(crate) fn eliminate<T: Real>(
+        _simd;
         weights: &mut [[T; ROWS]],
         goes: &[[bool; ROWS]],
         columns: Range<usize>,

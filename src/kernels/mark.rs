@@ -1,47 +1,107 @@
 //! Runs of weights before and after a decision: how large they are, which of them become zero.
 
-use ndarray::ArrayViewMut1;
+use ndarray::{ArrayViewMut1, Axis};
+use num_traits::Zero;
 
 use super::dispatch::kernel;
+use super::simd::{Clearable, WORD};
 use crate::element::{Element, Real};
 
 kernel! {
     /// The largest magnitude of a run, and infinity if one of its values is infinite or not a
     /// number.
-    pub(crate) fn largest<T: Real>(run: &[T]) -> T {
+    pub(crate) fn largest<A: Element>(_simd; run: &[A]) -> A {
         // As integers, the bits of magnitudes order like the magnitudes, and not-a-number comes
         // last.
-        let key = run.iter().fold(0, |key, x| key.max(x.abs().key()));
-        T::from_key(key.min(T::infinity().key()))
-    }
-}
-
-/// Sets the weights of a row whose bit is set to `+0.0`.
-pub(crate) fn zero_marked<A: Element>(row: &mut ArrayViewMut1<'_, A>, marks: &[u64]) {
-    if let Some(run) = row.as_slice_mut() {
-        for (weights, &word) in run.chunks_mut(64).zip(marks) {
-            zero_word(weights, word);
-        }
-    } else {
-        for (mut weights, &word) in row.axis_chunks_iter_mut(ndarray::Axis(0), 64).zip(marks) {
-            zero_word(&mut weights, word);
-        }
-    }
-}
-
-/// Sets those of at most 64 weights whose bit is set to `+0.0`.
-fn zero_word<'a, A: Element>(weights: impl IntoIterator<Item = &'a mut A>, word: u64) {
-    for (bit, w) in weights.into_iter().enumerate() {
-        *w = if word >> bit & 1 == 1 { A::ZERO } else { *w };
+        let bits = run.iter().map(|x| x.magnitude_bits());
+        let largest = bits.fold(A::Bits::zero(), Ord::max);
+        A::from_bits(largest.min(A::INFINITY.magnitude_bits()))
     }
 }
 
 kernel! {
+    /// Sets the weights whose bit is set to `+0.0`, and returns how many are zero then.
+    fn zero_run<A: Element>(simd; run: &mut [A], marks: &[u64]) -> usize {
+        let (words, rest) = run.as_chunks_mut();
+        let mut zeros = 0;
+        for (run, &marks) in words.iter_mut().zip(marks) {
+            zeros += A::Bits::clear(simd, bits_of(run), marks);
+        }
+        if !rest.is_empty() {
+            let mut run = padded(rest, A::ZERO);
+            let padding = WORD - rest.len();
+            zeros += A::Bits::clear(simd, bits_of(&mut run), marks[words.len()]) - padding;
+            rest.copy_from_slice(&run[..rest.len()]);
+        }
+        zeros
+    }
+}
+
+/// Numbers as their bits.
+#[inline(always)]
+fn bits_of<A: Element>(run: &mut [A; WORD]) -> &mut [A::Bits; WORD] {
+    const { assert!(size_of::<A>() == size_of::<A::Bits>()) };
+    // SAFETY: `Element` is sealed, and its `Bits` is an integer of the same size and alignment. Any
+    // bits are a number.
+    unsafe { &mut *std::ptr::from_mut(run).cast() }
+}
+
+/// Sets the weights of a row whose bit is set to `+0.0`, and returns how many are zero then.
+pub(crate) fn zero_marked<A: Element>(row: &mut ArrayViewMut1<'_, A>, marks: &[u64]) -> usize {
+    if let Some(run) = row.as_slice_mut() {
+        return zero_run(run, marks);
+    }
+    let mut zeros = 0;
+    for (run, &word) in row.axis_chunks_iter_mut(Axis(0), WORD).zip(marks) {
+        for (bit, w) in run.into_iter().enumerate() {
+            *w = if word >> bit & 1 == 1 { A::ZERO } else { *w };
+            zeros += usize::from(*w == A::ZERO);
+        }
+    }
+    zeros
+}
+
+kernel! {
     /// `out[j] = weights[j] - removed[j]`
-    pub(crate) fn subtract<T: Real>(weights: &[T], removed: &[T], out: &mut [T]) {
+    pub(crate) fn subtract<T: Real>(_simd; weights: &[T], removed: &[T], out: &mut [T]) {
         for ((out, &weight), &removed) in out.iter_mut().zip(weights).zip(removed) {
             *out = weight - removed;
         }
+    }
+}
+
+/// At most 64 numbers, and some more to make 64.
+#[inline]
+pub(super) fn padded<T: Copy>(run: &[T], padding: T) -> [T; WORD] {
+    let mut padded = [padding; WORD];
+    padded[..run.len()].copy_from_slice(run);
+    padded
+}
+
+/// Sets bits from some place on.
+pub(super) struct MarkWriter<'a> {
+    marks: &'a mut [u64],
+    place: usize,
+}
+
+impl<'a> MarkWriter<'a> {
+    pub(super) fn new(marks: &'a mut [u64], start: usize) -> Self {
+        Self {
+            marks,
+            place: start,
+        }
+    }
+
+    /// Sets the bits that are set in `word`, of whose bits `len` count.
+    #[inline(always)]
+    pub(super) fn write(&mut self, word: u64, len: usize) {
+        let (first, shift) = (self.place / WORD, self.place % WORD);
+        self.marks[first] |= word << shift;
+        // What is shifted out belongs to the next word, if there are bits that reach it.
+        if shift + len > WORD {
+            self.marks[first + 1] |= word >> (WORD - shift);
+        }
+        self.place += len;
     }
 }
 

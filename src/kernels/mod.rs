@@ -14,9 +14,12 @@ mod accumulate;
 mod dispatch;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 mod eliminate;
+mod groups;
 mod mark;
+mod memory;
 mod score;
 mod select;
+mod simd;
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use accumulate::dot;
@@ -24,6 +27,9 @@ pub(crate) use accumulate::{RowCost, add_squares, row_cost};
 use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
+pub(crate) use groups::mark_lowest_of_groups;
 pub(crate) use mark::{largest, subtract, zero_marked};
-pub(crate) use score::{abs, scaled_abs};
-pub(crate) use select::{cut, mark_lowest, mark_lowest_of_groups, mark_up_to};
+pub(crate) use memory::{aligned, prefetch};
+pub(crate) use score::{abs, scaled_abs, widen};
+pub(crate) use select::{cut, mark_lowest, mark_up_to};
+pub(crate) use simd::{Clearable, Comparable};

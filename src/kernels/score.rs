@@ -1,17 +1,31 @@
-//! Scores of a run of weights.
+//! From weights to scores.
 
-use crate::element::Real;
+use super::dispatch::kernel;
+use crate::element::{Element, Real};
 
-/// `out[j] = |weights[j]|`
-pub(crate) fn abs<T: Real>(weights: &[T], out: &mut [T]) {
-    for (out, w) in out.iter_mut().zip(weights) {
-        *out = w.abs();
+kernel! {
+    /// Widens a run of values that are stored in another type than they are computed with.
+    pub(crate) fn widen<A: Element>(_simd; run: &[A], out: &mut [A::Compute]) {
+        for (out, x) in out.iter_mut().zip(run) {
+            *out = x.widen();
+        }
     }
 }
 
-/// `out[j] = |weights[j]| * factors[j]`
-pub(crate) fn scaled_abs<T: Real>(weights: &[T], factors: &[T], out: &mut [T]) {
-    for ((out, w), &factor) in out.iter_mut().zip(weights).zip(factors) {
-        *out = w.abs() * factor;
+kernel! {
+    /// `out[j] = |weights[j]|`
+    pub(crate) fn abs<T: Real>(_simd; weights: &[T], out: &mut [T]) {
+        for (out, w) in out.iter_mut().zip(weights) {
+            *out = w.abs();
+        }
+    }
+}
+
+kernel! {
+    /// `out[j] = |weights[j]| * factors[j]`
+    pub(crate) fn scaled_abs<T: Real>(_simd; weights: &[T], factors: &[T], out: &mut [T]) {
+        for ((out, w), &factor) in out.iter_mut().zip(weights).zip(factors) {
+            *out = w.abs() * factor;
+        }
     }
 }

@@ -3,75 +3,29 @@
 //! Scores are not negative and not NaN, so they order like their bits; see [`Real::key`].
 
 use super::dispatch::kernel;
+use super::mark::{MarkWriter, padded};
+use super::simd::{Simd, WORD};
 use crate::element::Real;
 
 /// Marks the `count` lowest of `scores`; score `j` is bit `start + j` of `marks`.
-///
-/// # Algorithm
-///
-/// ```text
-/// low, high = the least and the greatest score
-/// while more than a few scores lie in low..=high, and low < high
-///     pivot = a guess between them
-///     if at most `count` scores are below pivot: low = pivot, else: high = just below pivot
-/// threshold = the score of rank `count` among those few
-/// mark all below the threshold, and as many of those equal to it as are still missing
-/// ```
-///
-/// Each round is one pass that only compares and counts.
 pub(crate) fn mark_lowest<T: Real>(scores: &[T], count: usize, marks: &mut [u64], start: usize) {
     if count == 0 {
         return;
     }
-    if count >= scores.len() {
-        for column in start..start + scores.len() {
-            marks[column / 64] |= 1 << (column % 64);
+    let cut = if count < scores.len() {
+        cut(scores, count)
+    } else {
+        // Above all of them, so that all are marked.
+        Cut {
+            threshold: T::infinity(),
+            ties: scores.len(),
         }
-        return;
-    }
-    let Cut {
-        threshold,
-        mut ties,
-    } = cut(scores, count);
-    let mut set = |column: usize| marks[column / 64] |= 1 << (column % 64);
-    for (j, &score) in scores.iter().enumerate() {
-        if score < threshold {
-            set(start + j);
-        } else if score == threshold && ties > 0 {
-            ties -= 1;
-            set(start + j);
-        }
-    }
+    };
+    mark_up_to_cut(scores, cut.threshold, cut.ties, marks, start);
 }
-
-/// Marks the lowest of every run of `of` scores, all but `keep`; score `j` is bit `j` of `marks`.
-///
-/// A short last run loses only what it has in excess of `keep`.
-pub(crate) fn mark_lowest_of_groups<T: Real>(
-    scores: &[T],
-    keep: usize,
-    of: usize,
-    marks: &mut [u64],
-) {
-    for (i, group) in scores.chunks(of).enumerate() {
-        let excess = group.len().saturating_sub(keep);
-        if group.len() > SMALL_GROUP {
-            mark_lowest(group, excess, marks, i * of);
-            continue;
-        }
-        for (j, score) in group.iter().enumerate() {
-            let rank = group[..j].iter().filter(|other| *other <= score).count()
-                + group[j + 1..].iter().filter(|other| *other < score).count();
-            let column = i * of + j;
-            marks[column / 64] |= u64::from(rank < excess) << (column % 64);
-        }
-    }
-}
-
-/// Up to this many scores, comparing all with all is the quickest way to rank them.
-const SMALL_GROUP: usize = 16;
 
 /// Where the lowest end.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Cut<T> {
     /// The highest of the lowest.
     pub(crate) threshold: T,
@@ -79,107 +33,318 @@ pub(crate) struct Cut<T> {
     pub(crate) ties: usize,
 }
 
-/// The keys of the scores that are left.
-struct Few {
-    keys: [u64; FEW],
-    len: usize,
-}
+/// Scores up to this number are copied to be ranked.
+const FEW: usize = 512;
 
-/// How many scores are sorted rather than narrowed down further.
-const FEW: usize = 256;
+/// What a run of more than [`SMALL`] scores is narrowed down to first.
+const MANY: usize = 4096;
+
+/// Up to this many scores it pays to go for [`FEW`] at once.
+const SMALL: usize = 2048;
 
 /// Finds the highest of the `count` lowest scores. `1 <= count <= scores.len()`.
+///
+/// The scores are narrowed down to those around the wanted one, see [`Search`], until they are so
+/// few that they can be ranked.
 pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
-    let mut low = 0;
-    let mut high = T::infinity().key();
-    // Scores below `low`, and scores up to `high`.
-    let mut below = 0;
-    let mut up_to = scores.len();
-    let mut halve = false;
-    while low < high && up_to - below > FEW {
-        let pivot = if halve {
-            low + (high - low).div_ceil(2)
-        } else {
-            interpolate(low, high, count - below, up_to - below)
-        };
-        let bound = T::from_key(pivot);
-        let under = count_below(scores, bound);
-        let before = up_to - below;
-        if under < count {
-            (low, below) = (pivot, under);
-        } else {
-            (high, up_to) = (pivot - 1, under);
-        }
-        // A guess that did not help is followed by a halving, so at most twice as many rounds
-        // are needed as a key has bits.
-        halve = up_to - below > before / 2;
+    if scores.len() <= SMALL {
+        return cut_small(scores, count);
     }
-    if low == high {
-        return Cut {
-            threshold: T::from_key(low),
-            ties: count - below,
-        };
+    let mut room = [T::zero(); MANY + WORD];
+    match narrow_down(scores, count, &mut room) {
+        Narrowed::Found(cut) => cut,
+        Narrowed::Held { len, count } => cut_small(&room[..len], count),
     }
-    let mut few = Few {
-        keys: [0; FEW],
-        len: 0,
-    };
-    collect_between(scores, T::from_key(low), T::from_key(high), &mut few);
-    let few = &mut few.keys[..few.len];
-    let rank = count - below - 1;
-    let (lower, &mut threshold, _) = few.select_nth_unstable(rank);
-    let strictly_lower = lower.iter().filter(|&&key| key < threshold).count();
+}
+
+fn cut_small<T: Real>(scores: &[T], count: usize) -> Cut<T> {
+    let mut room = [T::zero(); FEW + WORD];
+    if scores.len() <= FEW {
+        room[..scores.len()].copy_from_slice(scores);
+        return rank(&mut room[..scores.len()], count);
+    }
+    match narrow_down(scores, count, &mut room) {
+        Narrowed::Found(cut) => cut,
+        Narrowed::Held { len, count } => rank(&mut room[..len], count),
+    }
+}
+
+/// Ranks scores, which are brought in another order.
+pub(crate) fn rank<T: Real>(scores: &mut [T], count: usize) -> Cut<T> {
+    let rank = count - 1;
+    let (lower, &mut threshold, _) = scores.select_nth_unstable_by_key(rank, |score| score.key());
+    let strictly_lower = lower.iter().filter(|&&score| score < threshold).count();
     Cut {
-        threshold: T::from_key(threshold),
-        ties: rank - strictly_lower + 1,
+        threshold,
+        ties: count - strictly_lower,
     }
 }
 
-kernel! {
-    /// How many scores are less than `bound`.
-    fn count_below<T: Real>(scores: &[T], bound: T) -> usize {
-        // Counting in 32 bits keeps as many lanes busy as the scores fill.
-        let runs = scores.chunks(1 << 20);
-        runs.map(|run| run.iter().map(|&s| u32::from(s < bound)).sum::<u32>() as usize)
-            .sum()
-    }
+/// What is left of a run of scores.
+enum Narrowed<T> {
+    /// Only scores that are all equal.
+    Found(Cut<T>),
+    /// So few that there is room for them, with the wanted one of rank `count`.
+    Held { len: usize, count: usize },
 }
 
-kernel! {
-    /// Adds the keys of all scores from `low` to `high`, for which there must be room.
-    fn collect_between<T: Real>(scores: &[T], low: T, high: T, few: &mut Few) {
-        // There are few of them, so most runs have none, which is found out for all at once.
-        for run in scores.chunks(64) {
-            let lies_between = |s: &T| *s >= low && *s <= high;
-            if run.iter().fold(false, |any, s| any | lies_between(s)) {
-                for score in run.iter().filter(|s| lies_between(s)) {
-                    few.keys[few.len] = score.key();
-                    few.len += 1;
-                }
-            }
+/// Narrows scores down until there is `room` for them, which must be for more than a word.
+fn narrow_down<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<T> {
+    let mut search = Search::new(scores.len(), count);
+    let mut sample = [T::zero(); MOST];
+    loop {
+        let size = search.sample_size(room.len() / 2).min(scores.len());
+        let stride = scores.len() / size;
+        // Another place of each stride every time.
+        let picked = scores.iter().skip(search.rounds % stride).step_by(stride);
+        for (place, &score) in sample.iter_mut().zip(picked.take(size)) {
+            *place = score;
+        }
+        let (low, high) = search.bracket(&mut sample[..size]);
+        let found = survey(scores, low, high, room);
+        if search.narrow(low, high, &found)
+            && let Some(len) = found.held
+        {
+            let count = count - found.below;
+            return Narrowed::Held { len, count };
+        }
+        if let Some(cut) = search.found() {
+            return Narrowed::Found(cut);
         }
     }
+}
+
+/// A score of a given rank, to be found by narrowing down the range it lies in.
+///
+/// # Algorithm
+///
+/// ```text
+/// low, high = the least and the greatest score there may be
+/// while more scores lie in low..=high than there is room for, and low < high
+///     sample = scores here and there that lie in low..=high, in order
+///     bracket = from somewhat before to somewhat after where the wanted one would stand in it
+///     in one pass over all scores, count those below the bracket, and count and hold those in it
+///     low..=high = the bracket, or what is below or above it, wherever the wanted one is
+/// ```
+///
+/// A pass only compares, counts and copies. One or two will do with most data, the second over
+/// what the first one held. Many equal scores are met by a bracket of one value every other time.
+#[derive(Debug)]
+pub(crate) struct Search {
+    /// The rank of the wanted score among all, counted from 1.
+    count: usize,
+    /// Keys of the least and the greatest score that are left.
+    low: u64,
+    high: u64,
+    /// How many scores are lower than that.
+    below: usize,
+    /// How many scores are lower or left.
+    up_to: usize,
+    /// How many passes were made.
+    pub(crate) rounds: usize,
+}
+
+/// Scores that a bracket is made from: at least and at most.
+const LEAST: usize = 64;
+pub(crate) const MOST: usize = 1024;
+
+/// Rounds after which what is left is halved rather than guessed at.
+const ROUNDS: usize = 16;
+
+/// Half the width of a bracket, in standard deviations of the place of a score in a sample.
+const DEVIATIONS: f64 = 2.0;
+
+impl Search {
+    /// The search for the score of rank `count`, counted from 1, among `len`.
+    pub(crate) fn new(len: usize, count: usize) -> Self {
+        Self {
+            count,
+            low: 0,
+            high: u64::MAX,
+            below: 0,
+            up_to: len,
+            rounds: 0,
+        }
+    }
+
+    /// How many scores of all to look at for a bracket that about `room` scores lie in.
+    fn sample_size(&self, room: usize) -> usize {
+        let part = room as f64 / self.up_to as f64;
+        // A bracket is 2 * DEVIATIONS * sqrt(part (1 - part) / size) wide, and widest at 1 / 2.
+        let size = (DEVIATIONS / part).powi(2);
+        num_traits::cast(size).unwrap_or(MOST).clamp(LEAST, MOST)
+    }
+
+    /// From where to where the wanted score is likely to lie, judged from some of the scores.
+    pub(crate) fn bracket<T: Real>(&self, sample: &mut [T]) -> (T, T) {
+        sample.sort_unstable_by_key(|score| score.key());
+        let start = sample.partition_point(|score| score.key() < self.low);
+        let end = sample.partition_point(|score| score.key() <= self.high);
+        let sample = &sample[start..end];
+        if sample.is_empty() || self.rounds > ROUNDS {
+            let middle = T::from_key(self.low.midpoint(self.high.min(T::infinity().key())));
+            return (T::from_key(self.low), middle);
+        }
+        // The wanted one is so far into what is left.
+        let part = (self.count - self.below) as f64 / (self.up_to - self.below) as f64;
+        let len = sample.len() as f64;
+        let aside = if self.rounds % 2 == 1 {
+            0.0
+        } else {
+            DEVIATIONS * (len * part * (1.0 - part)).sqrt() + 1.0
+        };
+        let at = |place: f64| {
+            let place = num_traits::cast(place.max(0.0)).unwrap_or(0);
+            sample[place.min(sample.len() - 1)]
+        };
+        let place = len * part;
+        (at(place - aside), at(place + aside))
+    }
+
+    /// Keeps the scores from `low` to `high` if the wanted one is among them, or else those on the
+    /// side of them where it is. Returns whether it is among them.
+    pub(crate) fn narrow<T: Real>(&mut self, low: T, high: T, found: &Survey) -> bool {
+        self.rounds += 1;
+        if self.count <= found.below {
+            self.high = low.key() - 1;
+            self.up_to = found.below;
+            return false;
+        }
+        let up_to = found.below + found.within;
+        if self.count > up_to {
+            self.low = high.key() + 1;
+            self.below = up_to;
+            return false;
+        }
+        (self.low, self.high) = (low.key(), high.key());
+        (self.below, self.up_to) = (found.below, up_to);
+        true
+    }
+
+    /// The wanted score, if only one value is left.
+    pub(crate) fn found<T: Real>(&self) -> Option<Cut<T>> {
+        (self.low == self.high).then(|| Cut {
+            threshold: T::from_key(self.low),
+            ties: self.count - self.below,
+        })
+    }
+}
+
+/// What a pass over scores found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Survey {
+    /// How many are below the bracket.
+    pub(crate) below: usize,
+    /// How many are in the bracket.
+    pub(crate) within: usize,
+    /// How many of those were copied, if there was room for all.
+    pub(crate) held: Option<usize>,
+}
+
+kernel! {
+    /// Counts the scores below `low`, and counts those from `low` to `high` and copies them to
+    /// `room`, as long as a word more than those would fit there.
+    pub(crate) fn survey<T: Real>(simd; scores: &[T], low: T, high: T, room: &mut [T]) -> Survey {
+        let mut found = Survey { below: 0, within: 0, held: Some(0) };
+        let (words, rest) = scores.as_chunks();
+        for run in words {
+            found.add(simd, run, WORD, (low, high), room);
+        }
+        if !rest.is_empty() {
+            found.add(simd, &padded(rest, T::infinity()), rest.len(), (low, high), room);
+        }
+        found
+    }
+}
+
+impl Survey {
+    /// Adds 64 scores, of which the first `len` count.
+    #[inline(always)]
+    fn add<T: Real>(
+        &mut self,
+        simd: impl Simd,
+        run: &[T; WORD],
+        len: usize,
+        (low, high): (T, T),
+        room: &mut [T],
+    ) {
+        let counted = u64::MAX >> (WORD - len);
+        let below = T::below(simd, run, low);
+        let within = !(below | T::above(simd, run, high)) & counted;
+        self.below += (below & counted).count_ones() as usize;
+        self.within += within.count_ones() as usize;
+        self.held = match self.held.and_then(|held| room.get_mut(held..)?.first_chunk_mut()) {
+            Some(room) => {
+                T::gather(simd, run, within, room);
+                Some(self.within)
+            }
+            None => None,
+        };
+    }
+}
+
+kernel! {
+    /// Marks the scores below `threshold`, and the first `ties` of those equal to it; score `j` is
+    /// bit `start + j` of `marks`.
+    fn mark_up_to_cut<T: Real>(
+        simd; scores: &[T], threshold: T, ties: usize, marks: &mut [u64], start: usize,
+    ) {
+        let mut ties = ties;
+        let mut marks = MarkWriter::new(marks, start);
+        let (words, rest) = scores.as_chunks();
+        for run in words {
+            marks.write(up_to_cut(simd, run, threshold, &mut ties), WORD);
+        }
+        if !rest.is_empty() {
+            // What is padded with comes last, so it takes no tie from a score.
+            let word = up_to_cut(simd, &padded(rest, T::infinity()), threshold, &mut ties);
+            marks.write(word & ((1 << rest.len()) - 1), rest.len());
+        }
+    }
+}
+
+/// Which of 64 scores are below `threshold` or among the first `ties` equal to it. Takes those it
+/// finds from `ties`.
+#[inline(always)]
+fn up_to_cut<T: Real>(
+    simd: impl Simd,
+    run: &[T; WORD],
+    threshold: T,
+    ties: &mut usize,
+) -> u64 {
+    let lower = T::below(simd, run, threshold);
+    let equal = !(lower | T::above(simd, run, threshold));
+    let found = equal.count_ones() as usize;
+    let taken = if found > *ties {
+        first_bits(equal, *ties)
+    } else {
+        equal
+    };
+    *ties -= found.min(*ties);
+    lower | taken
+}
+
+/// The first `count` of the ones in a word, which has more.
+fn first_bits(word: u64, count: usize) -> u64 {
+    let mut rest = word;
+    for _ in 0..count {
+        rest &= rest - 1;
+    }
+    word & !rest
 }
 
 kernel! {
     /// Sets the bit of every score up to `threshold`, and clears the others.
-    pub(crate) fn mark_up_to<T: Real>(scores: &[T], threshold: T, marks: &mut [u64]) {
-        for (word, scores) in marks.iter_mut().zip(scores.chunks(64)) {
-            *word = 0;
-            for (bit, &score) in scores.iter().enumerate() {
-                *word |= u64::from(score <= threshold) << bit;
-            }
+    pub(crate) fn mark_up_to<T: Real>(simd; scores: &[T], threshold: T, marks: &mut [u64]) {
+        let (words, rest) = scores.as_chunks::<WORD>();
+        for (mark, run) in marks.iter_mut().zip(words) {
+            *mark = !T::above(simd, run, threshold);
+        }
+        if !rest.is_empty() {
+            let above = T::above(simd, &padded(rest, T::infinity()), threshold);
+            marks[words.len()] = !above & ((1 << rest.len()) - 1);
         }
     }
-}
-
-/// A key between `low` (excluded) and `high` (included) where `rank` of `len` evenly spread keys
-/// would lie below it.
-fn interpolate(low: u64, high: u64, rank: usize, len: usize) -> u64 {
-    let step = u128::from(high - low) * rank as u128 / len as u128;
-    low + u64::try_from(step)
-        .unwrap_or(high - low)
-        .clamp(1, high - low)
 }
 
 #[cfg(test)]

@@ -22,14 +22,10 @@ impl Gauge {
     }
 }
 
-/// The relative error of a layer from what each row lost; `None` if the layer puts out nothing.
-pub(super) fn from_rows(rows: impl Iterator<Item = RowCost>) -> Option<RelativeError> {
-    let sum = rows.fold(RowCost::default(), |sum, row| RowCost {
-        lost: sum.lost + row.lost,
-        total: sum.total + row.total,
-    });
-    (sum.total > 0.0).then(|| RelativeError {
-        value: sum.lost / sum.total,
+/// The relative error of a layer from what it lost; `None` if it puts out nothing.
+pub(super) fn relative(cost: RowCost) -> Option<RelativeError> {
+    (cost.total > 0.0).then(|| RelativeError {
+        value: cost.lost / cost.total,
         basis: ErrorBasis::InputNorms,
     })
 }

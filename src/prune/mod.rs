@@ -1,21 +1,19 @@
 //! Where a metric and a pattern meet a layer.
 
 mod cost;
+mod rows;
 mod scores;
 mod subtraction;
 
 use std::time::Instant;
 
-use ndarray::{ArrayRef2, ArrayViewMut1, Axis};
-use num_traits::Float;
+use ndarray::ArrayRef2;
 
-use crate::element::{Element, Real, widened};
+use crate::element::{Element, Real};
 use crate::error::{Error, Result};
-use crate::kernels::{self, RowCost};
-use crate::mask::{Mask, MaskRow, check_shape, words_for};
+use crate::mask::{Mask, check_shape};
 use crate::metric::{ImportanceMetric, Scorer, Wanda};
-use crate::parallel;
-use crate::pattern::{RowRule, SparsityPattern};
+use crate::pattern::SparsityPattern;
 use crate::report::{LayerReport, RelativeError};
 use crate::stats::ActivationStats;
 use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
@@ -189,25 +187,25 @@ impl<M, P, U> Pruner<M, P, U> {
             .map(|gram| cost::Dense::of(w, gram, largest.as_f64()))
             .transpose()?;
         let scorer = self.metric.prepare(&w.view(), stats)?;
-        let outcomes = match self.pattern.row_rule() {
+        let outcome = match self.pattern.row_rule() {
             // Nothing can go wrong any more, so each row is finished while it is at hand.
             Some(rule) if self.protected.is_none() && scorer.promises_valid_scores(largest) => {
-                prune_rows(w, &*scorer, &*rule, &gauge)
+                rows::prune(w, &*scorer, &*rule, &gauge)
             }
             _ => {
                 let mask = self.decide(w, &*scorer, largest)?;
-                apply(&mask, w, &gauge)
+                rows::apply(&mask, w, &gauge)
             }
         };
-        let error = cost::from_rows(outcomes.iter().map(|row| row.cost));
+        let error = cost::relative(outcome.cost);
         #[cfg(any(feature = "faer", feature = "lapack"))]
         let error = match dense {
             Some(dense) => dense.compare(w),
             None => error,
         };
         Ok(Done {
-            pruned: outcomes.iter().map(|row| row.pruned).sum(),
-            zeros: outcomes.iter().map(|row| row.zeros).sum(),
+            pruned: outcome.pruned,
+            zeros: outcome.zeros,
             error,
             damping: scorer.damping(),
         })
@@ -274,7 +272,7 @@ impl<M, P, U> Pruner<M, P, U> {
         if let Some(protected) = &self.protected {
             check_shape((rows, columns), protected)?;
         }
-        largest_weight(w)
+        rows::largest_weight(w)
     }
 
     /// Decides a whole layer.
@@ -402,102 +400,4 @@ fn round_run<A: Element>(run: &mut [A::Compute]) {
     for x in run {
         *x = A::narrow(*x).widen();
     }
-}
-
-fn count_zeros<A: Element>(weights: &ArrayViewMut1<'_, A>) -> usize {
-    weights.iter().filter(|&&w| w == A::ZERO).count()
-}
-
-/// What became of one row.
-struct RowOutcome {
-    pruned: usize,
-    zeros: usize,
-    cost: RowCost,
-}
-
-/// Scores, decides and prunes each row in one go.
-fn prune_rows<A: Element>(
-    w: &mut ArrayRef2<A>,
-    scorer: &dyn Scorer<A::Compute>,
-    rule: &dyn RowRule<A::Compute>,
-    gauge: &Gauge,
-) -> Vec<RowOutcome> {
-    let columns = w.ncols();
-    parallel::map(
-        w.axis_iter_mut(Axis(0)).enumerate().collect(),
-        || Scratch::new(columns),
-        |scratch, (row, mut weights)| {
-            scratch.marks.fill(0);
-            let run = widened(&weights.view(), &mut scratch.widened);
-            scorer.score(row, 0, run, &mut scratch.scores);
-            let mut marks = MaskRow::new(&mut scratch.marks, columns);
-            rule.select(&scratch.scores, &mut marks);
-            finish_row(&mut weights, &scratch.marks, gauge, &mut scratch.widened)
-        },
-    )
-}
-
-/// Prunes the weights that `mask` marks.
-fn apply<A: Element>(mask: &Mask, w: &mut ArrayRef2<A>, gauge: &Gauge) -> Vec<RowOutcome> {
-    parallel::map(
-        w.axis_iter_mut(Axis(0)).enumerate().collect(),
-        Vec::new,
-        |buffer, (row, mut weights)| finish_row(&mut weights, mask.row_words(row), gauge, buffer),
-    )
-}
-
-/// Zeroes the marked weights of a row and says what that cost.
-fn finish_row<A: Element>(
-    weights: &mut ArrayViewMut1<'_, A>,
-    marks: &[u64],
-    gauge: &Gauge,
-    buffer: &mut Vec<A::Compute>,
-) -> RowOutcome {
-    let run = widened(&weights.view(), buffer);
-    let cost = kernels::row_cost(run, gauge.weight_scale, &gauge.energies, marks);
-    kernels::zero_marked(weights, marks);
-    RowOutcome {
-        pruned: marks.iter().map(|word| word.count_ones() as usize).sum(),
-        zeros: count_zeros(weights),
-        cost,
-    }
-}
-
-/// The memory a thread works in.
-struct Scratch<T> {
-    widened: Vec<T>,
-    scores: Vec<T>,
-    marks: Vec<u64>,
-}
-
-impl<T: Real> Scratch<T> {
-    fn new(columns: usize) -> Self {
-        Self {
-            widened: Vec::new(),
-            scores: vec![T::default(); columns],
-            marks: vec![0; words_for(columns)],
-        }
-    }
-}
-
-/// The largest magnitude of a weight.
-///
-/// # Errors
-///
-/// [`Error::NonFiniteWeight`] with the first weight, row by row, that is infinite or not a number.
-fn largest_weight<A: Element>(w: &ArrayRef2<A>) -> Result<A::Compute> {
-    let largest = parallel::map(w.axis_iter(Axis(0)).collect(), Vec::new, |buffer, row| {
-        kernels::largest(widened(&row, buffer))
-    });
-    if let Some(row) = largest.iter().position(|largest| !largest.is_finite()) {
-        let mut values = w
-            .row(row)
-            .into_iter()
-            .map(|w| w.widen().as_f64())
-            .enumerate();
-        if let Some((column, value)) = values.find(|(_, value)| !value.is_finite()) {
-            return Err(Error::NonFiniteWeight { row, column, value });
-        }
-    }
-    Ok(kernels::largest(&largest))
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayRef2, ArrayView1, Axis};
 
-use super::{Done, count_zeros};
+use super::Done;
 use crate::element::{Element, widened};
 use crate::error::{Error, Result};
 use crate::report::{ErrorBasis, RelativeError};
@@ -47,7 +47,7 @@ pub(super) fn apply<A: Element>(w: &mut ArrayRef2<A>, updated: &Updated<A::Compu
     let zeros = parallel::map(rows.collect(), Row::new, |row, (mut weights, removed)| {
         let stored = row.subtract(&weights.view(), &removed);
         weights.assign(&ArrayView1::from(stored));
-        count_zeros(&weights)
+        stored.iter().filter(|&&w| w == A::ZERO).count()
     });
     Done {
         pruned: updated.mask.count(),

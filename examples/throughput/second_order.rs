@@ -1,0 +1,97 @@
+//! Second-order pruning, beside a matrix product.
+
+use std::hint::black_box;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+use wanda::ndarray::Array2;
+use wanda::{Gram, ImportanceMetric, Obs, ObsSweep, Pattern, Pruner, Result, Wanda};
+
+use crate::measure::{Table, timed};
+use crate::weights::Random;
+
+/// Inputs and outputs of the layer, as in the attention of Llama-2-7B.
+pub(crate) const N: usize = 4096;
+/// Tokens of its calibration.
+pub(crate) const TOKENS: usize = 8192;
+/// Runs of each row, of which the median is printed.
+const RUNS: usize = 7;
+
+/// Names of the rows that the estimates for whole models are made from.
+pub(crate) const GRAM: &str = "Gram matrix of 8192 tokens, 4096 inputs";
+pub(crate) const FACTOR: &str = "factor, 4096 inputs";
+pub(crate) const SPARSEGPT: &str = "sparsegpt per-layer:0.5, 4096 x 4096 f32";
+
+pub(crate) fn measure(table: &mut Table) -> Result<()> {
+    table.heading(
+        "second order",
+        "units: a product of two 4096 x 4096 matrices",
+    );
+    let layers = [
+        (
+            SPARSEGPT,
+            &Obs::new() as &dyn ImportanceMetric,
+            "per-layer:0.5",
+        ),
+        ("sparsegpt 0.5, 4096 x 4096 f32", &Obs::new(), "0.5"),
+        ("sparsegpt 2:4, 4096 x 4096 f32", &Obs::new(), "2:4"),
+        ("sparsegpt 4:8, 4096 x 4096 f32", &Obs::new(), "4:8"),
+        ("wanda 0.5 with update, 4096 x 4096 f32", &Wanda, "0.5"),
+    ];
+    let names = layers.iter().map(|&(name, ..)| name);
+    if !names.chain([GRAM, FACTOR]).any(|name| table.wants(name)) {
+        return Ok(());
+    }
+    let mut random = Random::new();
+    let unit = Unit::new(&mut random);
+    let tokens = random.matrix(TOKENS, N);
+    let dense = random.matrix(N, N);
+    let mut gram = Gram::new(N);
+    gram.update(&tokens)?;
+
+    table.row(GRAM, RUNS, || {
+        let mut gram = Gram::new(N);
+        unit.beside(|| gram.update(&tokens))
+    })?;
+    let one_row = Array2::<f32>::ones((1, N));
+    table.row(FACTOR, RUNS, || {
+        let obs = Obs::new();
+        unit.beside(|| obs.prepare(&one_row, &gram).map(drop))
+    })?;
+    for (name, metric, text) in layers {
+        let pattern: Pattern = text.parse()?;
+        let pruner = Pruner::new(metric, pattern).update(ObsSweep::new());
+        table.row(name, RUNS, || {
+            let mut w = dense.clone();
+            unit.beside(|| pruner.prune(&mut w, &gram).map(drop))
+        })?;
+    }
+    Ok(())
+}
+
+/// The product that times are compared with.
+struct Unit {
+    a: Mat<f32>,
+    b: Mat<f32>,
+}
+
+impl Unit {
+    fn new(random: &mut Random) -> Self {
+        Self {
+            a: Mat::from_fn(N, N, |_, _| random.next()),
+            b: Mat::from_fn(N, N, |_, _| random.next()),
+        }
+    }
+
+    /// The seconds of the product, and then of the work.
+    fn beside(&self, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+        let (unit, product) = timed(|| {
+            let mut c = Mat::zeros(N, N);
+            matmul(&mut c, Accum::Replace, &self.a, &self.b, 1.0, Par::rayon(0));
+            c
+        });
+        black_box(product);
+        let (seconds, result) = timed(work);
+        result.map(|()| (unit, seconds))
+    }
+}

@@ -1,0 +1,180 @@
+//! AVX-512: vectors of 64 bytes. Comparisons give bits right away, and bits choose lanes.
+
+use std::arch::x86_64::{
+    _CMP_GT_OQ, _CMP_LT_OQ, _mm512_cmp_pd_mask, _mm512_cmp_ps_mask, _mm512_loadu_epi16,
+    _mm512_loadu_epi32, _mm512_loadu_epi64, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_mask_add_pd,
+    _mm512_maskz_compress_pd, _mm512_maskz_compress_ps, _mm512_maskz_mov_epi16,
+    _mm512_maskz_mov_epi32, _mm512_maskz_mov_epi64, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_epi16, _mm512_storeu_epi32,
+    _mm512_storeu_epi64, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_testn_epi16_mask,
+    _mm512_testn_epi32_mask, _mm512_testn_epi64_mask,
+};
+
+use super::{AddMarked, Avx2, Clear, Compare, LANES, WORD};
+
+/// The proof that the machine has AVX-512 with its extensions for bytes and words, for double and
+/// quad words, and for shorter vectors, and all that [`Avx2`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    #[inline]
+    pub(crate) fn detect() -> Option<Self> {
+        use std::arch::is_x86_feature_detected as has;
+        let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+        Avx2::detect().filter(|_| avx512).map(|_| Self(()))
+    }
+}
+
+/// A word from the bits of each vector of a run.
+macro_rules! word {
+    ($lanes:expr, |$($run:ident),+| $bits:expr) => {{
+        let mut word = 0;
+        for i in 0..WORD / $lanes {
+            $(let $run = $run.as_chunks::<{ $lanes }>().0[i].as_ptr();)+
+            // SAFETY: `self` proves that the machine has AVX-512, and every run fills a vector.
+            word |= u64::from(unsafe { $bits }) << (i * $lanes);
+        }
+        word
+    }};
+}
+
+macro_rules! compare {
+    (
+        $t:ty, $bits:ty, $load:ident, $set:ident, $compare:ident, $compress:ident, $store:ident
+    ) => {
+        impl Compare<$t> for Avx512 {
+            #[inline(always)]
+            fn below(self, run: &[$t; WORD], bound: $t) -> u64 {
+                word!(64 / size_of::<$t>(), |run| {
+                    $compare::<_CMP_LT_OQ>($load(run), $set(bound))
+                })
+            }
+
+            #[inline(always)]
+            fn above(self, run: &[$t; WORD], bound: $t) -> u64 {
+                word!(64 / size_of::<$t>(), |run| {
+                    $compare::<_CMP_GT_OQ>($load(run), $set(bound))
+                })
+            }
+
+            #[inline(always)]
+            fn less(self, left: &[$t; WORD], right: &[$t; WORD]) -> u64 {
+                word!(64 / size_of::<$t>(), |left, right| {
+                    $compare::<_CMP_LT_OQ>($load(left), $load(right))
+                })
+            }
+
+            #[inline(always)]
+            fn gather(self, run: &[$t; WORD], word: u64, out: &mut [$t; WORD]) -> usize {
+                const LANES: usize = 64 / size_of::<$t>();
+                let mut len = 0;
+                for (i, run) in run.as_chunks::<LANES>().0.iter().enumerate() {
+                    #[allow(clippy::cast_possible_truncation, reason = "the bits of a vector")]
+                    let bits = (word >> (i * LANES)) as $bits;
+                    // So far no more than `i` vectors are full, and there is room for all.
+                    if let Some(out) = out[len..].first_chunk_mut::<LANES>() {
+                        // SAFETY: `self` proves that the machine has AVX-512, and both runs fill a
+                        // vector.
+                        unsafe {
+                            $store(out.as_mut_ptr(), $compress(bits, $load(run.as_ptr())));
+                        }
+                    }
+                    len += bits.count_ones() as usize;
+                }
+                len
+            }
+        }
+    };
+}
+
+compare!(
+    f32,
+    u16,
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    _mm512_cmp_ps_mask,
+    _mm512_maskz_compress_ps,
+    _mm512_storeu_ps
+);
+compare!(
+    f64,
+    u8,
+    _mm512_loadu_pd,
+    _mm512_set1_pd,
+    _mm512_cmp_pd_mask,
+    _mm512_maskz_compress_pd,
+    _mm512_storeu_pd
+);
+
+impl AddMarked for Avx512 {
+    #[inline(always)]
+    fn add_marked(self, sums: &mut [f64; LANES], values: &[f64; LANES], marks: u8) {
+        // SAFETY: `self` proves that the machine has AVX-512, and both runs fill a vector.
+        unsafe {
+            let old = _mm512_loadu_pd(sums.as_ptr());
+            let new = _mm512_mask_add_pd(old, marks, old, _mm512_loadu_pd(values.as_ptr()));
+            _mm512_storeu_pd(sums.as_mut_ptr(), new);
+        }
+    }
+}
+
+macro_rules! clear {
+    (
+        $t:ty, $signed:ty, $mask:ty,
+        $load:ident, $store:ident, $select:ident, $set:ident, $testn:ident
+    ) => {
+        impl Clear<$t> for Avx512 {
+            #[inline(always)]
+            fn clear(self, run: &mut [$t; WORD], marks: u64) -> usize {
+                const LANES: usize = 64 / size_of::<$t>();
+                let mut zeros = 0;
+                for (i, run) in run.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                    #[allow(clippy::cast_possible_truncation, reason = "the bits of a vector")]
+                    let kept = !(marks >> (i * LANES)) as $mask;
+                    // SAFETY: `self` proves that the machine has AVX-512, and `run` fills a
+                    // vector.
+                    let zero = unsafe {
+                        let run = run.as_mut_ptr().cast();
+                        let numbers = $select(kept, $load(run));
+                        $store(run, numbers);
+                        $testn(numbers, $set(<$signed>::MAX))
+                    };
+                    zeros += zero.count_ones() as usize;
+                }
+                zeros
+            }
+        }
+    };
+}
+
+clear!(
+    u16,
+    i16,
+    u32,
+    _mm512_loadu_epi16,
+    _mm512_storeu_epi16,
+    _mm512_maskz_mov_epi16,
+    _mm512_set1_epi16,
+    _mm512_testn_epi16_mask
+);
+clear!(
+    u32,
+    i32,
+    u16,
+    _mm512_loadu_epi32,
+    _mm512_storeu_epi32,
+    _mm512_maskz_mov_epi32,
+    _mm512_set1_epi32,
+    _mm512_testn_epi32_mask
+);
+clear!(
+    u64,
+    i64,
+    u8,
+    _mm512_loadu_epi64,
+    _mm512_storeu_epi64,
+    _mm512_maskz_mov_epi64,
+    _mm512_set1_epi64,
+    _mm512_testn_epi64_mask
+);
