@@ -1,7 +1,6 @@
 //! Which are the lowest of each group? The rule of N:M patterns.
 
 use super::dispatch::kernel;
-use super::mark::padded;
 use super::select::mark_lowest;
 use super::simd::{Simd, WORD};
 use crate::element::Real;
@@ -74,6 +73,9 @@ kernel! {
     }
 }
 
+/// Scores that are looked at to rank 64: as many, and those that the last of them are compared with.
+const WINDOW: usize = WORD + SMALL_GROUP;
+
 /// Marks groups of `OF` scores, which is 2 to the power of `BITS`.
 #[inline(always)]
 fn rank_words<T: Real, const OF: usize, const BITS: usize>(
@@ -85,22 +87,36 @@ fn rank_words<T: Real, const OF: usize, const BITS: usize>(
     let excess = OF.saturating_sub(keep);
     for (i, mark) in marks.iter_mut().enumerate().take(scores.len() / WORD) {
         let scores = &scores[i * WORD..];
-        let Some(run) = scores.first_chunk() else {
-            return;
-        };
-        let mut rank = [0_u64; BITS];
-        for distance in 1..OF {
-            // Past the end there are no scores; whatever stands there is of another group.
-            let less = match scores[distance..].first_chunk() {
-                Some(other) => T::less(simd, other, run),
-                None => T::less(simd, &padded(&scores[distance..], T::infinity()), run),
-            };
-            let earlier = starts(OF, OF - distance);
-            let later = earlier << distance;
-            add(&mut rank, less & earlier, !(less << distance) & later);
+        if let Some(window) = scores.first_chunk() {
+            *mark = rank_word::<T, OF, BITS>(simd, window, excess);
+        } else {
+            // Past the end there are no scores, and none that those before are compared with.
+            let mut window = [T::zero(); WINDOW];
+            window[..scores.len()].copy_from_slice(scores);
+            *mark = rank_word::<T, OF, BITS>(simd, &window, excess);
         }
-        *mark = is_below(&rank, excess);
     }
+}
+
+/// Marks groups among the first 64 of some scores.
+#[inline(always)]
+fn rank_word<T: Real, const OF: usize, const BITS: usize>(
+    simd: impl Simd,
+    scores: &[T; WINDOW],
+    excess: usize,
+) -> u64 {
+    let mut rank = [0_u64; BITS];
+    for distance in 1..OF {
+        let (Some(run), Some(other)) = (scores.first_chunk(), scores[distance..].first_chunk())
+        else {
+            continue;
+        };
+        let less = T::less(simd, other, run);
+        let earlier = starts(OF, OF - distance);
+        let later = earlier << distance;
+        add(&mut rank, less & earlier, !(less << distance) & later);
+    }
+    is_below(&rank, excess)
 }
 
 /// A word whose every run of `of` bits begins with `ones` ones.

@@ -4,8 +4,13 @@ use ndarray::{ArrayViewMut1, Axis};
 use num_traits::Zero;
 
 use super::dispatch::kernel;
+use super::memory::prefetch_after;
 use super::simd::{Clearable, WORD};
 use crate::element::{Element, Real};
+
+/// How many bytes ahead of a loop that does nothing but read memory is asked for: a page, beyond
+/// which processors do not look by themselves.
+const AHEAD: usize = 4096;
 
 kernel! {
     /// The largest magnitude of a run, and infinity if one of its values is infinite or not a
@@ -13,8 +18,18 @@ kernel! {
     pub(crate) fn largest<A: Element>(_simd; run: &[A]) -> A {
         // As integers, the bits of magnitudes order like the magnitudes, and not-a-number comes
         // last.
-        let bits = run.iter().map(|x| x.magnitude_bits());
-        let largest = bits.fold(A::Bits::zero(), Ord::max);
+        let (words, rest) = run.as_chunks::<WORD>();
+        let mut lanes = [A::Bits::zero(); WORD];
+        for word in words {
+            prefetch_after(word, AHEAD / size_of::<A>());
+            for (lane, x) in lanes.iter_mut().zip(word) {
+                *lane = (*lane).max(x.magnitude_bits());
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(rest) {
+            *lane = (*lane).max(x.magnitude_bits());
+        }
+        let largest = lanes.into_iter().fold(A::Bits::zero(), Ord::max);
         A::from_bits(largest.min(A::INFINITY.magnitude_bits()))
     }
 }

@@ -17,14 +17,15 @@ pub(crate) fn aligned<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     &mut buffer[start..start + len]
 }
 
-/// Begins to bring a run to the caches. Changes nothing but time.
+/// Begins to bring memory to the caches: as many numbers as there are in `run`, which stand
+/// `distance` numbers after them. Changes nothing but time; no matter what is there.
 ///
 /// The processor does this by itself for a loop that reads on and on. It cannot know what is read
 /// after a pause, in which something is computed from what was read.
-#[inline]
-pub(crate) fn prefetch<A>(run: &[A]) {
+#[inline(always)]
+pub(crate) fn prefetch_after<A>(run: &[A], distance: usize) {
     for line in run.chunks(LINE / size_of::<A>().max(1)) {
-        prefetch_line(line.as_ptr());
+        prefetch_line(line.as_ptr().wrapping_add(distance));
     }
 }
 

@@ -29,7 +29,7 @@ use dispatch::InstructionSet;
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use groups::mark_lowest_of_groups;
 pub(crate) use mark::{largest, subtract, zero_marked};
-pub(crate) use memory::{aligned, prefetch};
+pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{abs, scaled_abs, widen};
 pub(crate) use select::{cut, mark_lowest, mark_up_to};
 pub(crate) use simd::{Clearable, Comparable};

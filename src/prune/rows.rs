@@ -3,7 +3,7 @@
 //! Rows go to threads in runs. How many a run has depends on the shape of the layer alone, so that
 //! what is summed over runs has the same bits on any number of threads.
 
-use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut1, ArrayViewMut2, Axis};
+use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut1, Axis};
 use num_traits::Float;
 
 use super::cost::Gauge;
@@ -59,11 +59,15 @@ pub(super) fn prune<A: Element>(
         Scratch::new,
         |scratch, (i, mut run)| {
             let mut outcome = Outcome::default();
-            for_each_chunk(&mut run, width, |row, start, weights, next| {
-                scratch.decide(i * height + row, start, &weights.view(), scorer, rule);
-                let Scratch { widened, marks, .. } = &mut *scratch;
-                finish(weights, marks, start, gauge, widened, next, &mut outcome);
-            });
+            for (row, mut weights) in run.rows_mut().into_iter().enumerate() {
+                let chunks = weights.axis_chunks_iter_mut(Axis(0), width);
+                for (chunk, mut weights) in chunks.enumerate() {
+                    let start = chunk * width;
+                    scratch.decide(i * height + row, start, &weights.view(), scorer, rule);
+                    let Scratch { widened, marks, .. } = &mut *scratch;
+                    outcome.add(&finish(&mut weights, marks, start, gauge, widened));
+                }
+            }
             outcome
         },
     );
@@ -79,57 +83,35 @@ pub(super) fn apply<A: Element>(mask: &Mask, w: &mut ArrayRef2<A>, gauge: &Gauge
         Vec::new,
         |buffer, (i, mut run)| {
             let mut outcome = Outcome::default();
-            for_each_chunk(&mut run, columns, |row, start, weights, next| {
+            for (row, mut weights) in run.rows_mut().into_iter().enumerate() {
                 let marks = mask.row_words(i * height + row);
-                finish(weights, marks, start, gauge, buffer, next, &mut outcome);
-            });
+                outcome.add(&finish(&mut weights, marks, 0, gauge, buffer));
+            }
             outcome
         },
     );
     Outcome::total(&parts)
 }
 
-/// Hands out the chunks of some rows, `width` columns each, with the row and the column where they
-/// start and what comes after them, as far as that lies in one piece of memory.
-fn for_each_chunk<A: Element>(
-    rows: &mut ArrayViewMut2<'_, A>,
-    width: usize,
-    mut work: impl FnMut(usize, usize, &mut ArrayViewMut1<'_, A>, &[A]),
-) {
-    let columns = rows.ncols();
-    let mut rest = rows.view_mut();
-    for row in 0..rest.nrows() {
-        let (mut weights, after) = rest.split_at(Axis(0), 1);
-        let next_row = after.as_slice().map(|rows| &rows[..rows.len().min(width)]);
-        let mut weights = weights.row_mut(0);
-        for start in (0..columns).step_by(width) {
-            let end = columns.min(start + width);
-            let (mut chunk, after) = weights.split_at(Axis(0), end - start);
-            let next = after.as_slice().filter(|run| !run.is_empty()).or(next_row);
-            work(row, start, &mut chunk, next.unwrap_or(&[]));
-            weights = after;
-        }
-        rest = after;
-    }
-}
-
-/// Zeroes the marked ones of a run of weights, which starts at column `start`, and adds what that
-/// costs.
+/// Zeroes the marked ones of a run of weights, which starts at column `start`. Says what that did.
 fn finish<A: Element>(
     weights: &mut ArrayViewMut1<'_, A>,
     marks: &[u64],
     start: usize,
     gauge: &Gauge,
     buffer: &mut Vec<A::Compute>,
-    next: &[A],
-    outcome: &mut Outcome,
-) {
-    let mut next = next.chunks(CHUNK);
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    // While this run is finished, the next one but for its beginning is fetched, and the beginning
+    // of the one after it.
+    let ahead = weights.len() + CHUNK;
     // Chunk by chunk, so that what is read for the cost is still at hand to be zeroed.
     let chunks = weights.axis_chunks_iter_mut(Axis(0), CHUNK);
     for ((i, mut weights), marks) in chunks.enumerate().zip(marks.chunks(CHUNK / 64)) {
+        if let Some(run) = weights.as_slice() {
+            kernels::prefetch_after(run, ahead);
+        }
         let first = start + i * CHUNK;
-        kernels::prefetch(next.next().unwrap_or(&[]));
         // Without statistics there is no cost to be known.
         if let Some(energies) = gauge.energies.get(first..first + weights.len()) {
             let run = widened(&weights.view(), buffer);
@@ -138,6 +120,7 @@ fn finish<A: Element>(
         outcome.zeros += kernels::zero_marked(&mut weights, marks);
         outcome.pruned += marks.iter().map(|word| word.count_ones() as usize).sum::<usize>();
     }
+    outcome
 }
 
 /// The memory a thread works in.
@@ -185,12 +168,13 @@ pub(super) fn largest_weight<A: Element>(w: &ArrayRef2<A>) -> Result<A::Compute>
     let largest = parallel::map(
         w.axis_chunks_iter(Axis(0), height).collect(),
         Vec::new,
-        |buffer, run| {
-            let mut largest = A::ZERO;
-            for row in run.rows() {
-                largest = kernels::largest(&[largest, kernels::largest(contiguous(&row, buffer))]);
+        |buffer, rows| {
+            if let Some(run) = rows.as_slice() {
+                return kernels::largest(run);
             }
-            largest
+            rows.rows().into_iter().fold(A::ZERO, |largest, row| {
+                kernels::largest(&[largest, kernels::largest(contiguous(&row, buffer))])
+            })
         },
     );
     let largest = kernels::largest(&largest).widen();
