@@ -1,6 +1,6 @@
 //! A bit for each weight of a matrix.
 
-use ndarray::{ArrayRef2, Axis};
+use ndarray::{ArrayRef2, ArrayViewMut2, Axis};
 
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
@@ -146,13 +146,7 @@ impl Mask {
 
     /// The marked weights as `(row, column)`, row by row.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        (0..self.rows).flat_map(move |row| {
-            self.row_words(row)
-                .iter()
-                .enumerate()
-                .flat_map(|(i, &word)| set_bits(word).map(move |bit| i * 64 + bit))
-                .map(move |column| (row, column))
-        })
+        (0..self.rows).flat_map(|row| self.iter_row(row).map(move |column| (row, column)))
     }
 
     /// A mask that marks what this one does not.
@@ -238,6 +232,43 @@ impl Mask {
         if !len.is_multiple_of(64) {
             words[len / 64] &= (1 << (len % 64)) - 1;
         }
+    }
+
+    /// Marks all that `other` marks, which has the same shape.
+    pub(crate) fn unite(&mut self, other: &Self) {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word |= other;
+        }
+    }
+
+    /// The columns that are marked in `row`, which is one of the mask's.
+    pub(crate) fn iter_row(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
+        let words = self.row_words(row).iter().enumerate();
+        words.flat_map(|(i, &word)| set_bits(word).map(move |bit| i * 64 + bit))
+    }
+
+    /// The words in strips of `width`, a row of words for every row. They can be written
+    /// independently of each other.
+    pub(crate) fn strips_mut(&mut self, width: usize) -> Vec<ArrayViewMut2<'_, u64>> {
+        let shape = (self.rows, words_for(self.columns));
+        let mut strips = Vec::new();
+        // Never fails: the words are as many as that.
+        let Ok(mut rest) = ArrayViewMut2::from_shape(shape, &mut self.words) else {
+            return strips;
+        };
+        while rest.ncols() > 0 {
+            let width = width.min(rest.ncols());
+            let (strip, others) = rest.split_at(Axis(1), width);
+            strips.push(strip);
+            rest = others;
+        }
+        strips
+    }
+
+    /// The words of runs of `height` rows.
+    pub(crate) fn row_runs_mut(&mut self, height: usize) -> Vec<&mut [u64]> {
+        let len = words_for(self.columns).saturating_mul(height).max(1);
+        self.words.chunks_mut(len).collect()
     }
 
     /// All rows, to be marked independently of each other.
@@ -329,6 +360,19 @@ impl<'a> MaskRow<'a> {
         }
     }
 
+    /// Marks the columns before `end` that are marked in the words of another row.
+    pub(crate) fn unite_up_to(&mut self, end: usize, words: &[u64]) {
+        for (i, (word, other)) in self.words.iter_mut().zip(words).enumerate() {
+            let len = end.saturating_sub(i * 64).min(64);
+            *word |= other & low_bits(len);
+        }
+    }
+
+    /// Marks a column of the row.
+    pub(crate) fn mark(&mut self, column: usize) {
+        self.words[column / 64] |= 1 << (column % 64);
+    }
+
     /// All words of the row.
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         self.words
@@ -366,6 +410,11 @@ pub(crate) fn fraction(part: usize, rows: usize, columns: usize) -> f64 {
 /// How many words a row of `columns` columns takes.
 pub(crate) fn words_for(columns: usize) -> usize {
     columns.div_ceil(64)
+}
+
+/// A word whose `len` lowest bits are set.
+fn low_bits(len: usize) -> u64 {
+    if len == 0 { 0 } else { u64::MAX >> (64 - len) }
 }
 
 /// The positions of the ones in a word, lowest first.

@@ -17,6 +17,15 @@ kernel! {
     }
 }
 
+kernel! {
+    /// `sums[j] += run[j]`, in `f64`.
+    pub(crate) fn add<T: Real>(_simd; sums: &mut [f64], run: &[T]) {
+        for (sum, x) in sums.iter_mut().zip(run) {
+            *sum += x.as_f64();
+        }
+    }
+}
+
 /// What pruning costs a row, in units of squared outputs summed over the calibration tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct RowCost {

@@ -20,10 +20,11 @@ mod memory;
 mod score;
 mod select;
 mod simd;
+mod turn;
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use accumulate::dot;
-pub(crate) use accumulate::{RowCost, add_squares, row_cost};
+pub(crate) use accumulate::{RowCost, add, add_squares, row_cost};
 use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
@@ -31,5 +32,6 @@ pub(crate) use groups::mark_lowest_of_groups;
 pub(crate) use mark::{largest, subtract, zero_marked};
 pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{abs, scaled_abs, widen};
-pub(crate) use select::{cut, mark_lowest, mark_up_to};
-pub(crate) use simd::{Clearable, Comparable};
+pub(crate) use select::{Cut, Search, Survey, cut, mark_lowest, mark_split, survey};
+pub(crate) use simd::{Clearable, Comparable, WORD};
+pub(crate) use turn::{turn, turn_bits};

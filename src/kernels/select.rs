@@ -100,7 +100,7 @@ fn narrow_down<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<
         for (place, &score) in sample.iter_mut().zip(picked.take(size)) {
             *place = score;
         }
-        let (low, high) = search.bracket(&mut sample[..size]);
+        let (low, high) = search.bracket(&mut sample[..size], DEVIATIONS);
         let found = survey(scores, low, high, room);
         if search.narrow(low, high, &found)
             && let Some(len) = found.held
@@ -141,17 +141,18 @@ pub(crate) struct Search {
     /// How many scores are lower or left.
     up_to: usize,
     /// How many passes were made.
-    pub(crate) rounds: usize,
+    rounds: usize,
 }
 
 /// Scores that a bracket is made from: at least and at most.
 const LEAST: usize = 64;
-pub(crate) const MOST: usize = 1024;
+const MOST: usize = 1024;
 
 /// Rounds after which what is left is halved rather than guessed at.
 const ROUNDS: usize = 16;
 
-/// Half the width of a bracket, in standard deviations of the place of a score in a sample.
+/// Half the width of a bracket, see [`Search::bracket`]. One that misses costs another pass, one
+/// that is wide more to copy.
 const DEVIATIONS: f64 = 2.0;
 
 impl Search {
@@ -176,22 +177,23 @@ impl Search {
     }
 
     /// From where to where the wanted score is likely to lie, judged from some of the scores.
-    pub(crate) fn bracket<T: Real>(&self, sample: &mut [T]) -> (T, T) {
+    /// The wanted one stands within so many standard deviations of its place in the sample.
+    pub(crate) fn bracket<T: Real>(&self, sample: &mut [T], deviations: f64) -> (T, T) {
         sample.sort_unstable_by_key(|score| score.key());
         let start = sample.partition_point(|score| score.key() < self.low);
         let end = sample.partition_point(|score| score.key() <= self.high);
         let sample = &sample[start..end];
         if sample.is_empty() || self.rounds > ROUNDS {
-            let middle = T::from_key(self.low.midpoint(self.high.min(T::infinity().key())));
-            return (T::from_key(self.low), middle);
+            let (low, high) = self.range::<T>();
+            return (low, T::from_key(low.key().midpoint(high.key())));
         }
         // The wanted one is so far into what is left.
-        let part = (self.count - self.below) as f64 / (self.up_to - self.below) as f64;
+        let part = (self.count - self.below) as f64 / self.left() as f64;
         let len = sample.len() as f64;
         let aside = if self.rounds % 2 == 1 {
             0.0
         } else {
-            DEVIATIONS * (len * part * (1.0 - part)).sqrt() + 1.0
+            deviations * (len * part * (1.0 - part)).sqrt() + 1.0
         };
         let at = |place: f64| {
             let place = num_traits::cast(place.max(0.0)).unwrap_or(0);
@@ -221,6 +223,17 @@ impl Search {
         true
     }
 
+    /// How many scores are left.
+    pub(crate) fn left(&self) -> usize {
+        self.up_to - self.below
+    }
+
+    /// The least and the greatest score that are left.
+    pub(crate) fn range<T: Real>(&self) -> (T, T) {
+        let highest = self.high.min(T::infinity().key());
+        (T::from_key(self.low), T::from_key(highest))
+    }
+
     /// The wanted score, if only one value is left.
     pub(crate) fn found<T: Real>(&self) -> Option<Cut<T>> {
         (self.low == self.high).then(|| Cut {
@@ -245,22 +258,39 @@ kernel! {
     /// Counts the scores below `low`, and counts those from `low` to `high` and copies them to
     /// `room`, as long as a word more than those would fit there.
     pub(crate) fn survey<T: Real>(simd; scores: &[T], low: T, high: T, room: &mut [T]) -> Survey {
-        let mut found = Survey { below: 0, within: 0, held: Some(0) };
+        let mut found = Survey::default();
         let (words, rest) = scores.as_chunks();
         for run in words {
-            found.add(simd, run, WORD, (low, high), room);
+            found.add_word(simd, run, WORD, (low, high), room);
         }
         if !rest.is_empty() {
-            found.add(simd, &padded(rest, T::infinity()), rest.len(), (low, high), room);
+            found.add_word(simd, &padded(rest, T::infinity()), rest.len(), (low, high), room);
         }
         found
     }
 }
 
+impl Default for Survey {
+    fn default() -> Self {
+        Self {
+            below: 0,
+            within: 0,
+            held: Some(0),
+        }
+    }
+}
+
 impl Survey {
+    /// Adds what another pass found, which copied to the room behind that of this one.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.below += other.below;
+        self.within += other.within;
+        self.held = self.held.zip(other.held).map(|(held, more)| held + more);
+    }
+
     /// Adds 64 scores, of which the first `len` count.
     #[inline(always)]
-    fn add<T: Real>(
+    fn add_word<T: Real>(
         &mut self,
         simd: impl Simd,
         run: &[T; WORD],
@@ -334,15 +364,21 @@ fn first_bits(word: u64, count: usize) -> u64 {
 }
 
 kernel! {
-    /// Sets the bit of every score up to `threshold`, and clears the others.
-    pub(crate) fn mark_up_to<T: Real>(simd; scores: &[T], threshold: T, marks: &mut [u64]) {
-        let (words, rest) = scores.as_chunks::<WORD>();
-        for (mark, run) in marks.iter_mut().zip(words) {
-            *mark = !T::above(simd, run, threshold);
+    /// Sets the bits of the scores below `threshold` in one run of words and of those equal to it
+    /// in another, and clears all others.
+    pub(crate) fn mark_split<T: Real>(
+        simd; scores: &[T], threshold: T, lower: &mut [u64], equal: &mut [u64],
+    ) {
+        let (words, rest) = scores.as_chunks();
+        for ((run, lower), equal) in words.iter().zip(&mut *lower).zip(&mut *equal) {
+            *lower = T::below(simd, run, threshold);
+            *equal = !(*lower | T::above(simd, run, threshold));
         }
         if !rest.is_empty() {
-            let above = T::above(simd, &padded(rest, T::infinity()), threshold);
-            marks[words.len()] = !above & ((1 << rest.len()) - 1);
+            let (i, run) = (words.len(), padded(rest, T::infinity()));
+            let counted = (1 << rest.len()) - 1;
+            lower[i] = T::below(simd, &run, threshold) & counted;
+            equal[i] = !(lower[i] | T::above(simd, &run, threshold)) & counted;
         }
     }
 }
@@ -377,21 +413,50 @@ mod tests {
         }
 
         #[test]
-        fn marks_up_to_a_threshold_are_the_same_on_every_instruction_set(
+        fn scores_are_split_at_a_threshold_on_every_instruction_set(
             scores in prop::collection::vec(0..9_u8, 1..300),
             threshold in 0..9_u8,
         ) {
             let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
             let threshold = f32::from(threshold);
             for (set, marks) in on_each(|| {
-                let mut marks = vec![u64::MAX; scores.len().div_ceil(64)];
-                mark_up_to(&scores, threshold, &mut marks);
+                let mut marks = [0, 1].map(|_| vec![u64::MAX; scores.len().div_ceil(64)]);
+                let [lower, equal] = &mut marks;
+                mark_split(&scores, threshold, lower, equal);
                 marks
             }) {
-                for bit in 0..marks.len() * 64 {
-                    let marked = marks[bit / 64] >> (bit % 64) & 1 == 1;
-                    let expected = scores.get(bit).is_some_and(|&s| s <= threshold);
+                for bit in 0..marks[0].len() * 64 {
+                    let marked = marks.each_ref().map(|marks| marks[bit / 64] >> (bit % 64) & 1 == 1);
+                    let score = scores.get(bit);
+                    let expected = [
+                        score.is_some_and(|&s| s < threshold),
+                        score.is_some_and(|&s| s == threshold),
+                    ];
                     prop_assert_eq!(marked, expected, "{:?}, bit {}", set, bit);
+                }
+            }
+        }
+
+        #[test]
+        fn a_survey_counts_and_copies_on_every_instruction_set(
+            scores in prop::collection::vec(0..9_u8, 0..300),
+            (low, high) in (0..9_u8, 0..9_u8).prop_map(|(a, b)| (a.min(b), a.max(b))),
+            room in 0..400_usize,
+        ) {
+            let within: Vec<f64> =
+                scores.iter().filter(|&&s| (low..=high).contains(&s)).map(|&s| s.into()).collect();
+            let below = scores.iter().filter(|&&s| s < low).count();
+            let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
+            for (set, (found, copied)) in on_each(|| {
+                let mut copied = vec![0.0; room];
+                (survey(&scores, low.into(), high.into(), &mut copied), copied)
+            }) {
+                prop_assert_eq!((found.below, found.within), (below, within.len()), "{:?}", set);
+                // With a word to spare there is room enough.
+                prop_assert!(found.held.is_some() || within.len() + WORD > room, "{:?}", set);
+                if let Some(held) = found.held {
+                    prop_assert_eq!(held, within.len(), "{:?}", set);
+                    prop_assert_eq!(&copied[..held], &within[..], "{:?}", set);
                 }
             }
         }

@@ -2,10 +2,11 @@
 
 use ndarray::{Array2, Axis};
 
-use super::unstructured::mark_lowest_of_layer;
+use super::lowest_of_layer;
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::mask::Mask;
+use crate::kernels;
+use crate::mask::{Mask, MaskRow, words_for};
 use crate::matrix::Rows;
 use crate::parallel;
 
@@ -17,15 +18,22 @@ pub(super) fn mark_lowest<T: Real>(
 ) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let sums = sum_blocks(scores, block_rows, block_columns)?;
-    let pruned = mark_lowest_of_layer(&sums, count)?;
+    let pruned = lowest_of_layer::mark_lowest(&sums, count)?;
 
     let mut mask = Mask::none(rows, columns)?;
-    let work = mask.rows_mut().into_iter().enumerate().collect();
+    let work = mask.row_runs_mut(block_rows).into_iter().enumerate().collect();
     parallel::map(
         work,
-        || (),
-        |(), (row, mut marks)| {
-            marks.fill(|column| pruned.get(row / block_rows, column / block_columns) == Some(true));
+        || vec![0; words_for(columns)],
+        |marks, (i, words)| {
+            // All rows of a block lose the same columns.
+            if block_columns == 1 {
+                marks.copy_from_slice(pruned.row_words(i));
+            } else {
+                MaskRow::new(marks, columns)
+                    .fill(|column| pruned.get(i, column / block_columns) == Some(true));
+            }
+            words.chunks_exact_mut(marks.len()).for_each(|row| row.copy_from_slice(marks));
         },
     );
     Ok(mask)
@@ -54,6 +62,10 @@ fn sum_blocks<T: Real>(
             let start = i * block_rows;
             for row in start..rows.min(start.saturating_add(block_rows)) {
                 scores.read(row, 0, buffer)?;
+                if let (1, Some(sums)) = (block_columns, sums.as_slice_mut()) {
+                    kernels::add(sums, buffer);
+                    continue;
+                }
                 for (sum, run) in sums.iter_mut().zip(buffer.chunks(block_columns)) {
                     *sum = run.iter().fold(*sum, |sum, score| sum + score.as_f64());
                 }

@@ -3,8 +3,10 @@
 mod block;
 mod cumulative;
 mod given;
+mod lowest_of_columns;
+mod lowest_of_layer;
 mod n_of_m;
-mod unstructured;
+mod per_output;
 
 use std::fmt::{self, Debug, Display};
 use std::ops::Range;
@@ -346,7 +348,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
 
     fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
         match *self {
-            Self::PerOutput(sparsity) => Some(Box::new(unstructured::PerOutput { sparsity })),
+            Self::PerOutput(sparsity) => Some(Box::new(per_output::PerOutput { sparsity })),
             Self::NOfM { keep, of } => Some(Box::new(n_of_m::NOfM { keep, of })),
             _ => None,
         }
@@ -357,10 +359,12 @@ impl<T: Real> SparsityPattern<T> for Pattern {
         SparsityPattern::<T>::check(self, height, columns)?;
         match *self {
             Self::PerOutput(sparsity) => {
-                project_rows(&unstructured::PerOutput { sparsity }, scores)
+                project_rows(&per_output::PerOutput { sparsity }, scores)
             }
-            Self::PerLayer(sparsity) => unstructured::per_layer(scores, sparsity),
-            Self::PerInput(sparsity) => unstructured::per_input(scores, sparsity),
+            Self::PerLayer(sparsity) => {
+                lowest_of_layer::mark_lowest(scores, quota(height * columns, sparsity))
+            },
+            Self::PerInput(sparsity) => lowest_of_columns::mark_lowest(scores, quota(height, sparsity)),
             Self::NOfM { keep, of } => project_rows(&n_of_m::NOfM { keep, of }, scores),
             Self::Block {
                 rows,
@@ -372,7 +376,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             }
             Self::Cumulative(sparsity) => cumulative::project(scores, sparsity),
             Self::Threshold(sparsity) => {
-                unstructured::mark_up_to_threshold(scores, quota(height * columns, sparsity))
+                lowest_of_layer::mark_up_to_rank(scores, quota(height * columns, sparsity))
             }
         }
     }
@@ -387,11 +391,11 @@ impl<T: Real> SparsityPattern<T> for Pattern {
         match *self {
             Self::PerOutput(sparsity) => {
                 let count = share(&|column| column, sparsity);
-                project_rows(&unstructured::Lowest { count }, scores)
+                project_rows(&per_output::Lowest { count }, scores)
             }
             Self::PerLayer(sparsity) => {
                 let count = share(&|column| rows * column, sparsity);
-                unstructured::mark_lowest_of_layer(scores, count)
+                lowest_of_layer::mark_lowest(scores, count)
             }
             Self::Block {
                 rows: height,

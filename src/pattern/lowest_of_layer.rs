@@ -1,0 +1,181 @@
+//! The lowest scores of a whole layer, found without sorting or holding them.
+
+use crate::element::Real;
+use crate::error::Result;
+use crate::kernels::{self, Cut, Search, Survey, WORD};
+use crate::mask::Mask;
+use crate::matrix::Rows;
+use crate::parallel::{self, rows_a_task};
+
+/// Marks the `count` lowest scores, of equal ones those in the lowest column, then in the lowest
+/// row.
+///
+/// Scores are read three times as a rule: here and there, to guess where the highest of the lowest
+/// is; all, to find it among those around the guess, which are held; all, to compare them with it.
+/// Takes two bits of memory a score, and room for one score in eight at most.
+pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Mask> {
+    let (rows, columns) = scores.dim();
+    if count == 0 {
+        // Read all the same, so that an invalid score is found.
+        survey(scores, T::zero(), T::zero())?;
+        return Mask::none(rows, columns);
+    }
+    let cut = find_cut(scores, count)?;
+    let (mut mask, tied) = split(scores, cut.threshold)?;
+    if tied.count() == cut.ties {
+        mask.unite(&tied);
+    } else {
+        mark_first(&tied, cut.ties, &mut mask);
+    }
+    Ok(mask)
+}
+
+/// Marks all scores up to the one of rank `rank`, counted from 0.
+pub(super) fn mark_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Result<Mask> {
+    let (rows, columns) = scores.dim();
+    if rank >= rows * columns {
+        return Mask::none(rows, columns);
+    }
+    let cut = find_cut(scores, rank + 1)?;
+    let (mut mask, tied) = split(scores, cut.threshold)?;
+    mask.unite(&tied);
+    Ok(mask)
+}
+
+/// Standard deviations from the guessed place to the end of a bracket. A bracket that misses costs
+/// another pass, one that is wide only room. Scores next to each other in the sample are of one
+/// row and may be alike, so that it says less than its size promises.
+const DEVIATIONS: f64 = 4.0;
+
+/// Scores that a layer is always held of.
+const ROOM: usize = 1 << 16;
+
+/// One score in so many is held at most.
+const HELD: usize = 8;
+
+/// The highest of the `count` lowest scores. `count` is at least 1 and no more than there are
+/// scores.
+fn find_cut<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Cut<T>> {
+    let (rows, columns) = scores.dim();
+    let mut search = Search::new(rows * columns, count);
+    let mut sample = Vec::new();
+    loop {
+        let (low, high) = if search.left() <= ROOM {
+            search.range()
+        } else {
+            if sample.is_empty() {
+                sample = pick(scores)?;
+            }
+            search.bracket(&mut sample, DEVIATIONS)
+        };
+        let (found, held) = survey(scores, low, high)?;
+        if search.narrow(low, high, &found)
+            && let Some(held) = held
+        {
+            return Ok(kernels::cut(&held, count - found.below));
+        }
+        if let Some(cut) = search.found() {
+            return Ok(cut);
+        }
+    }
+}
+
+/// Scores from all over the layer.
+fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
+    /// Places to look at, and scores that are read of each: those that come with the first.
+    const PLACES: usize = 2048;
+    const RUN: usize = 16;
+    /// The multiples of an odd number jump about.
+    const MIXER: usize = 0x9E37_79B9;
+    let (rows, columns) = scores.dim();
+    let run = RUN.min(columns);
+    let mut sample = vec![T::zero(); PLACES * run];
+    for (i, run) in sample.chunks_exact_mut(run).enumerate() {
+        let start = (i * MIXER >> 16) % (columns - run.len() + 1);
+        scores.read(i * rows / PLACES, start, run)?;
+    }
+    Ok(sample)
+}
+
+/// Counts the scores below `low`, and counts those from `low` to `high` and returns them, unless
+/// they are too many.
+fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Option<Vec<T>>)> {
+    let (rows, columns) = scores.dim();
+    let room = if rows * columns <= ROOM {
+        columns
+    } else {
+        columns.div_ceil(HELD)
+    };
+    let parts = parallel::map(
+        parallel::runs(rows, rows_a_task(rows, columns)),
+        Vec::new,
+        |buffer, rows| {
+            let buffer = kernels::aligned(buffer, columns);
+            let mut held = vec![T::zero(); rows.len() * room + columns + WORD];
+            let mut total = Survey::default();
+            for row in rows {
+                scores.read(row, 0, buffer)?;
+                let free = total.held.map_or(0, |len| len);
+                let found = kernels::survey(buffer, low, high, &mut held[free..]);
+                total.add(&found);
+            }
+            held.truncate(total.held.unwrap_or(0));
+            Ok((total, held))
+        },
+    );
+    let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut total = Survey::default();
+    for (found, _) in &parts {
+        total.add(found);
+    }
+    let held = total.held.map(|_| parts.into_iter().flat_map(|(_, held)| held).collect());
+    Ok((total, held))
+}
+
+/// Masks of the scores below `threshold` and of those equal to it.
+fn split<T: Real>(scores: &dyn Rows<T>, threshold: T) -> Result<(Mask, Mask)> {
+    let (rows, columns) = scores.dim();
+    let mut lower = Mask::none(rows, columns)?;
+    let mut tied = Mask::none(rows, columns)?;
+    let work = lower.rows_mut().into_iter().zip(tied.rows_mut()).enumerate();
+    let results = parallel::map(work.collect(), Vec::new, |buffer, (row, (mut lower, mut tied))| {
+        let buffer = kernels::aligned(buffer, columns);
+        scores.read(row, 0, buffer)?;
+        kernels::mark_split(buffer, threshold, lower.words_mut(), tied.words_mut());
+        Ok(())
+    });
+    results.into_iter().collect::<Result<()>>()?;
+    Ok((lower, tied))
+}
+
+/// Marks the first `count` of the weights that `tied` marks, column by column.
+fn mark_first(tied: &Mask, count: usize, mask: &mut Mask) {
+    let (rows, columns) = tied.dim();
+    let parts = parallel::map(
+        parallel::runs(rows, rows_a_task(rows, columns)),
+        || (),
+        |(), rows| {
+            let mut counts = vec![0; columns];
+            rows.flat_map(|row| tied.iter_row(row)).for_each(|column| counts[column] += 1);
+            counts
+        },
+    );
+    // Columns before `edge` lose all of them, `edge` itself the first `left`.
+    let mut left = count;
+    let mut edge = 0;
+    while edge < columns {
+        let in_column: usize = parts.iter().map(|counts| counts[edge]).sum();
+        if left <= in_column {
+            break;
+        }
+        left -= in_column;
+        edge += 1;
+    }
+    for (row, mut marks) in mask.rows_mut().into_iter().enumerate() {
+        marks.unite_up_to(edge, tied.row_words(row));
+        if left > 0 && tied.get(row, edge) == Some(true) {
+            marks.mark(edge);
+            left -= 1;
+        }
+    }
+}
