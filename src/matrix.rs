@@ -1,6 +1,6 @@
 //! How metrics read weights and patterns read scores: a row at a time, never as a whole copy.
 
-use ndarray::{ArrayBase, Data, Ix2, LayoutRef2, s};
+use ndarray::{ArrayBase, ArrayRef2, Data, Ix2, LayoutRef2, s};
 
 use crate::element::{Element, Real, widen_row};
 use crate::error::{Error, Result};
@@ -109,4 +109,9 @@ pub(crate) fn check_bounds(
             columns,
         })
     }
+}
+
+/// How many numbers on the next row begins.
+pub(crate) fn stride<A>(matrix: &ArrayRef2<A>) -> usize {
+    matrix.strides()[0].unsigned_abs()
 }

@@ -33,50 +33,38 @@ pub(crate) struct Cut<T> {
     pub(crate) ties: usize,
 }
 
-/// Scores up to this number are copied to be ranked.
-const FEW: usize = 512;
-
-/// What a run of more than [`SMALL`] scores is narrowed down to first.
-const MANY: usize = 4096;
-
-/// Up to this many scores it pays to go for [`FEW`] at once.
+/// Up to this many scores little room will do.
 const SMALL: usize = 2048;
 
 /// Finds the highest of the `count` lowest scores. `1 <= count <= scores.len()`.
 ///
-/// The scores are narrowed down to those around the wanted one, see [`Search`], until they are so
-/// few that they can be ranked.
+/// The scores are narrowed down to those around the wanted one, see [`Search`], again and again,
+/// until all that are left are equal or fill no more than a word.
 pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
+    let zero = T::zero();
     if scores.len() <= SMALL {
-        return cut_small(scores, count);
-    }
-    let mut room = [T::zero(); MANY + WORD];
-    match narrow_down(scores, count, &mut room) {
-        Narrowed::Found(cut) => cut,
-        Narrowed::Held { len, count } => cut_small(&room[..len], count),
+        narrow_down(scores, count, &mut [zero; 1024 + WORD], &mut [zero; 256 + WORD])
+    } else {
+        narrow_down(scores, count, &mut [zero; 4096 + WORD], &mut [zero; 1024 + WORD])
     }
 }
 
-fn cut_small<T: Real>(scores: &[T], count: usize) -> Cut<T> {
-    let mut room = [T::zero(); FEW + WORD];
-    if scores.len() <= FEW {
-        room[..scores.len()].copy_from_slice(scores);
-        return rank(&mut room[..scores.len()], count);
-    }
-    match narrow_down(scores, count, &mut room) {
-        Narrowed::Found(cut) => cut,
-        Narrowed::Held { len, count } => rank(&mut room[..len], count),
-    }
-}
-
-/// Ranks scores, which are brought in another order.
-pub(crate) fn rank<T: Real>(scores: &mut [T], count: usize) -> Cut<T> {
-    let rank = count - 1;
-    let (lower, &mut threshold, _) = scores.select_nth_unstable_by_key(rank, |score| score.key());
-    let strictly_lower = lower.iter().filter(|&&score| score < threshold).count();
-    Cut {
-        threshold,
-        ties: count - strictly_lower,
+/// Finds the score of rank `count` with room for the scores that are left, and room for those that
+/// are left of these.
+fn narrow_down<T: Real>(scores: &[T], count: usize, held: &mut [T], room: &mut [T]) -> Cut<T> {
+    let (mut held, mut room) = (held, room);
+    let (mut scores, mut count) = (scores, count);
+    let mut len;
+    loop {
+        if scores.len() <= WORD {
+            return rank(scores, count);
+        }
+        match hold(scores, count, held) {
+            Narrowed::Found(cut) => return cut,
+            Narrowed::Held { len: left, count: rank } => (len, count) = (left, rank),
+        }
+        std::mem::swap(&mut held, &mut room);
+        scores = &room[..len];
     }
 }
 
@@ -84,26 +72,24 @@ pub(crate) fn rank<T: Real>(scores: &mut [T], count: usize) -> Cut<T> {
 enum Narrowed<T> {
     /// Only scores that are all equal.
     Found(Cut<T>),
-    /// So few that there is room for them, with the wanted one of rank `count`.
+    /// Fewer scores, which are held, with the wanted one of rank `count`.
     Held { len: usize, count: usize },
 }
 
-/// Narrows scores down until there is `room` for them, which must be for more than a word.
-fn narrow_down<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<T> {
+/// Narrows scores down until there are fewer and there is `room` for them.
+fn hold<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<T> {
     let mut search = Search::new(scores.len(), count);
-    let mut sample = [T::zero(); MOST];
     loop {
-        let size = search.sample_size(room.len() / 2).min(scores.len());
-        let stride = scores.len() / size;
-        // Another place of each stride every time.
-        let picked = scores.iter().skip(search.rounds % stride).step_by(stride);
-        for (place, &score) in sample.iter_mut().zip(picked.take(size)) {
-            *place = score;
-        }
-        let (low, high) = search.bracket(&mut sample[..size], DEVIATIONS);
+        let (low, high) = if scores.len() > SORTED {
+            search.bracket(&mut sample(scores, search.rounds), DEVIATIONS)
+        } else {
+            search.bracket_by_pivots(scores)
+        };
         let found = survey(scores, low, high, room);
         if search.narrow(low, high, &found)
             && let Some(len) = found.held
+            // Many equal scores are better met on their own.
+            && len < scores.len() / 4 * 3
         {
             let count = count - found.below;
             return Narrowed::Held { len, count };
@@ -111,6 +97,55 @@ fn narrow_down<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<
         if let Some(cut) = search.found() {
             return Narrowed::Found(cut);
         }
+    }
+}
+
+/// With more scores than these it pays to sort a large sample.
+const SORTED: usize = 1 << 16;
+
+/// Scores from here and there, another place of each stride every round.
+fn sample<T: Real>(scores: &[T], round: usize) -> [T; 1024] {
+    let stride = scores.len() / 1024;
+    std::array::from_fn(|i| scores[i * stride + round % stride])
+}
+
+kernel! {
+    /// Ranks no more than 64 scores.
+    fn rank<T: Real>(simd; scores: &[T], count: usize) -> Cut<T> {
+        // What is added comes last.
+        let run = padded(scores, T::infinity());
+        let mut cut = Cut { threshold: T::infinity(), ties: count };
+        for &score in scores {
+            let below = T::below(simd, &run, score);
+            let up_to = !T::above(simd, &run, score);
+            let (below, up_to) = (below.count_ones() as usize, up_to.count_ones() as usize);
+            if below < count && count <= up_to {
+                cut = Cut { threshold: score, ties: count - below };
+                break;
+            }
+        }
+        cut
+    }
+}
+
+/// Scores that others are compared with.
+const PIVOTS: usize = 16;
+
+/// Words of scores that pivots are ranked among.
+const SAMPLE: usize = 4;
+
+kernel! {
+    /// How many of some words of scores are below each pivot.
+    fn ranks<T: Real>(
+        simd; words: &[[T; WORD]; SAMPLE], pivots: &[T; PIVOTS],
+    ) -> [usize; PIVOTS] {
+        let mut ranks = [0; PIVOTS];
+        for word in words {
+            for (rank, &pivot) in ranks.iter_mut().zip(pivots) {
+                *rank += T::below(simd, word, pivot).count_ones() as usize;
+            }
+        }
+        ranks
     }
 }
 
@@ -144,10 +179,6 @@ pub(crate) struct Search {
     rounds: usize,
 }
 
-/// Scores that a bracket is made from: at least and at most.
-const LEAST: usize = 64;
-const MOST: usize = 1024;
-
 /// Rounds after which what is left is halved rather than guessed at.
 const ROUNDS: usize = 16;
 
@@ -166,14 +197,6 @@ impl Search {
             up_to: len,
             rounds: 0,
         }
-    }
-
-    /// How many scores of all to look at for a bracket that about `room` scores lie in.
-    fn sample_size(&self, room: usize) -> usize {
-        let part = room as f64 / self.up_to as f64;
-        // A bracket is 2 * DEVIATIONS * sqrt(part (1 - part) / size) wide, and widest at 1 / 2.
-        let size = (DEVIATIONS / part).powi(2);
-        num_traits::cast(size).unwrap_or(MOST).clamp(LEAST, MOST)
     }
 
     /// From where to where the wanted score is likely to lie, judged from some of the scores.
@@ -201,6 +224,54 @@ impl Search {
         };
         let place = len * part;
         (at(place - aside), at(place + aside))
+    }
+
+    /// The same from a few scores of a sample of `scores`, for which nothing is sorted.
+    fn bracket_by_pivots<T: Real>(&self, scores: &[T]) -> (T, T) {
+        let (low, high) = self.range::<T>();
+        if self.rounds > ROUNDS {
+            return (low, T::from_key(low.key().midpoint(high.key())));
+        }
+        let mut words = [[T::infinity(); WORD]; SAMPLE];
+        let (size, aside) = if scores.len() <= SAMPLE * WORD {
+            for (word, scores) in words.iter_mut().zip(scores.chunks(WORD)) {
+                word[..scores.len()].copy_from_slice(scores);
+            }
+            (scores.len(), 0.0)
+        } else {
+            let stride = scores.len() / SAMPLE;
+            let offset = self.rounds * WORD % (stride - WORD + 1);
+            for (i, word) in words.iter_mut().enumerate() {
+                word.copy_from_slice(&scores[i * stride + offset..][..WORD]);
+            }
+            let part = self.count as f64 / scores.len() as f64;
+            let size = SAMPLE * WORD;
+            (size, DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt())
+        };
+        let pivots = std::array::from_fn(|i| {
+            let place = i * size / PIVOTS;
+            words[place / WORD][place % WORD]
+        });
+        let ranks = ranks(&words, &pivots);
+        // The wanted one is not below a pivot that as many or more are below.
+        let place = (self.count * size) as f64 / scores.len() as f64;
+        let (mut below, mut above, mut nearest) = (low, high, None);
+        for (&pivot, rank) in pivots.iter().zip(ranks.map(|rank| rank as f64)) {
+            if rank < place - aside {
+                below = below.max(pivot);
+            }
+            if rank >= place + aside {
+                above = above.min(pivot);
+            }
+            if rank < place && nearest.is_none_or(|nearest| pivot > nearest) {
+                nearest = Some(pivot);
+            }
+        }
+        match nearest {
+            Some(pivot) if self.rounds % 2 == 1 && (low..=high).contains(&pivot) => (pivot, pivot),
+            _ if self.rounds % 2 == 1 => (low, T::from_key(low.key().midpoint(high.key()))),
+            _ => (below, above.max(below)),
+        }
     }
 
     /// Keeps the scores from `low` to `high` if the wanted one is among them, or else those on the

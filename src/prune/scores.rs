@@ -6,7 +6,8 @@ use num_traits::{Float, Zero};
 use crate::element::{Element, Real, widened};
 use crate::error::{Error, Result};
 use crate::mask::Mask;
-use crate::matrix::{Rows, check_bounds};
+use crate::kernels;
+use crate::matrix::{Rows, check_bounds, stride};
 use crate::metric::{Scorer, settle_scores};
 
 /// What a pattern sees of a layer: its scores, of which no copy is held.
@@ -18,6 +19,16 @@ pub(super) struct LayerScores<'a, A: Element> {
     pub(super) protected: Option<&'a Mask>,
 }
 
+/// Weights that are fetched before they are asked for.
+const AHEAD: usize = 2048;
+
+impl<A: Element> LayerScores<'_, A> {
+    /// How many rows on the weights are that will be asked for soon. Patterns go from row to row.
+    fn rows_ahead(&self, len: usize) -> usize {
+        AHEAD.div_ceil(len.max(1))
+    }
+}
+
 impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
     fn dim(&self) -> (usize, usize) {
         self.weights.dim()
@@ -27,6 +38,9 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
         check_bounds(self.weights.dim(), row, start, out.len())?;
         let mut buffer = Vec::new();
         let run = self.weights.slice(s![row, start..start + out.len()]);
+        if let Some(run) = run.as_slice() {
+            kernels::prefetch_after(run, self.rows_ahead(out.len()) * stride(self.weights));
+        }
         let weights = widened(&run, &mut buffer);
         self.scorer.score(row, start, weights, out);
         if let Some(metric) = self.checked_as {
