@@ -131,23 +131,27 @@ kernel! {
 /// Scores that others are compared with.
 const PIVOTS: usize = 16;
 
-/// Words of scores that pivots are ranked among.
-const SAMPLE: usize = 4;
-
 kernel! {
-    /// How many of some words of scores are below each pivot.
+    /// How many scores are below each pivot.
     fn ranks<T: Real>(
-        simd; words: &[[T; WORD]; SAMPLE], pivots: &[T; PIVOTS],
-    ) -> [usize; PIVOTS] {
+        simd; words: &[[T; WORD]], pivots: &[T; PIVOTS],
+    ) -> [u32; PIVOTS] {
         let mut ranks = [0; PIVOTS];
         for word in words {
             for (rank, &pivot) in ranks.iter_mut().zip(pivots) {
-                *rank += T::below(simd, word, pivot).count_ones() as usize;
+                *rank += T::below(simd, word, pivot).count_ones();
             }
         }
         ranks
     }
 }
+
+/// Words of scores that pivots are ranked among, and how many are next to each other.
+const SAMPLE: usize = 2;
+const RUN: usize = 16;
+
+/// So few words of scores are ranked among themselves.
+const ALL: usize = 4;
 
 /// A score of a given rank, to be found by narrowing down the range it lies in.
 ///
@@ -226,51 +230,44 @@ impl Search {
         (at(place - aside), at(place + aside))
     }
 
-    /// The same from a few scores of a sample of `scores`, for which nothing is sorted.
+    /// The same from a few pivots among the scores, for which nothing is sorted.
     fn bracket_by_pivots<T: Real>(&self, scores: &[T]) -> (T, T) {
-        let (low, high) = self.range::<T>();
-        if self.rounds > ROUNDS {
-            return (low, T::from_key(low.key().midpoint(high.key())));
-        }
-        let mut words = [[T::infinity(); WORD]; SAMPLE];
-        let (size, aside) = if scores.len() <= SAMPLE * WORD {
-            for (word, scores) in words.iter_mut().zip(scores.chunks(WORD)) {
-                word[..scores.len()].copy_from_slice(scores);
-            }
+        // What is added to fill words comes last.
+        let mut words = [[T::infinity(); WORD]; ALL];
+        let sample = words.as_flattened_mut();
+        let (size, aside) = if scores.len() <= ALL * WORD {
+            sample[..scores.len()].copy_from_slice(scores);
+            // No doubt is left.
             (scores.len(), 0.0)
         } else {
-            let stride = scores.len() / SAMPLE;
-            let offset = self.rounds * WORD % (stride - WORD + 1);
-            for (i, word) in words.iter_mut().enumerate() {
-                word.copy_from_slice(&scores[i * stride + offset..][..WORD]);
+            let size = SAMPLE * WORD;
+            let stride = scores.len() / (size / RUN);
+            let offset = self.rounds * RUN % (stride - RUN + 1);
+            for (i, run) in sample[..size].chunks_exact_mut(RUN).enumerate() {
+                run.copy_from_slice(&scores[i * stride + offset..][..RUN]);
             }
             let part = self.count as f64 / scores.len() as f64;
-            let size = SAMPLE * WORD;
             (size, DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt())
         };
-        let pivots = std::array::from_fn(|i| {
-            let place = i * size / PIVOTS;
-            words[place / WORD][place % WORD]
-        });
-        let ranks = ranks(&words, &pivots);
-        // The wanted one is not below a pivot that as many or more are below.
-        let place = (self.count * size) as f64 / scores.len() as f64;
-        let (mut below, mut above, mut nearest) = (low, high, None);
-        for (&pivot, rank) in pivots.iter().zip(ranks.map(|rank| rank as f64)) {
-            if rank < place - aside {
-                below = below.max(pivot);
-            }
-            if rank >= place + aside {
-                above = above.min(pivot);
-            }
-            if rank < place && nearest.is_none_or(|nearest| pivot > nearest) {
-                nearest = Some(pivot);
-            }
-        }
-        match nearest {
-            Some(pivot) if self.rounds % 2 == 1 && (low..=high).contains(&pivot) => (pivot, pivot),
-            _ if self.rounds % 2 == 1 => (low, T::from_key(low.key().midpoint(high.key()))),
-            _ => (below, above.max(below)),
+        let pivots: [T; PIVOTS] = std::array::from_fn(|i| sample[i * size / PIVOTS]);
+        let ranks = ranks(&words[..size.div_ceil(WORD)], &pivots);
+
+        // The wanted one is not below a pivot that fewer are below, and not above one that as many
+        // are below.
+        let place = self.count as f64 * size as f64 / scores.len() as f64;
+        let (low, high) = self.range::<T>();
+        let halves = (low, T::from_key(low.key().midpoint(high.key())));
+        if self.rounds > ROUNDS {
+            halves
+        } else if self.rounds % 2 == 1 {
+            let pivot = highest_below(&ranks, place).map(|i| pivots[i]);
+            let pivot = pivot.filter(|pivot| (low..=high).contains(pivot));
+            pivot.map_or(halves, |pivot| (pivot, pivot))
+        } else {
+            let below = highest_below(&ranks, place - aside).map_or(low, |i| pivots[i]);
+            let above = lowest_from(&ranks, place + aside).map_or(high, |i| pivots[i]);
+            let settled = |pivot| if pivot < low || pivot > high { None } else { Some(pivot) };
+            (settled(below).unwrap_or(low), settled(above).unwrap_or(high))
         }
     }
 
@@ -312,6 +309,31 @@ impl Search {
             ties: self.count - self.below,
         })
     }
+}
+
+/// Where the highest of the ranks is that are below `limit`.
+fn highest_below(ranks: &[u32; PIVOTS], limit: f64) -> Option<usize> {
+    let limit = whole(limit);
+    // Rank and place in one number, so that nothing has to be decided on the way.
+    let code = |(i, &rank)| if rank < limit { (rank + 1) << PLACE | i } else { 0 };
+    let best = (0..).zip(ranks).map(code).fold(0, u32::max);
+    (best > 0).then_some(best as usize % PIVOTS)
+}
+
+/// Where the lowest of the ranks is that are `limit` or above.
+fn lowest_from(ranks: &[u32; PIVOTS], limit: f64) -> Option<usize> {
+    let limit = whole(limit);
+    let code = |(i, &rank)| if rank < limit { u32::MAX } else { rank << PLACE | i };
+    let best = (0..).zip(ranks).map(code).fold(u32::MAX, u32::min);
+    (best < u32::MAX).then_some(best as usize % PIVOTS)
+}
+
+/// Bits of the number of a pivot.
+const PLACE: u32 = PIVOTS.ilog2();
+
+/// The least whole number that is not below a limit of ranks.
+fn whole(limit: f64) -> u32 {
+    num_traits::cast(limit.ceil().max(0.0)).unwrap_or(u32::MAX)
 }
 
 /// What a pass over scores found.

@@ -45,13 +45,22 @@ pub(super) fn mark_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Res
 /// Standard deviations from the guessed place to the end of a bracket. A bracket that misses costs
 /// another pass, one that is wide only room. Scores next to each other in the sample are of one
 /// row and may be alike, so that it says less than its size promises.
-const DEVIATIONS: f64 = 4.0;
+const DEVIATIONS: f64 = 3.0;
 
 /// Scores that a layer is always held of.
 const ROOM: usize = 1 << 16;
 
 /// One score in so many is held at most.
 const HELD: usize = 8;
+
+/// Scores of a row that are read together: few enough to stay in the fastest cache until they have
+/// been looked at. A multiple of 64.
+const CHUNK: usize = 1024;
+
+/// Where chunks of a row start.
+fn chunks(columns: usize) -> impl Iterator<Item = usize> {
+    (0..columns).step_by(CHUNK)
+}
 
 /// The highest of the `count` lowest scores. `count` is at least 1 and no more than there are
 /// scores.
@@ -110,14 +119,14 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Opt
         parallel::runs(rows, rows_a_task(rows, columns)),
         Vec::new,
         |buffer, rows| {
-            let buffer = kernels::aligned(buffer, columns);
+            let buffer = kernels::aligned(buffer, CHUNK.min(columns));
             let mut held = vec![T::zero(); rows.len() * room + columns + WORD];
             let mut total = Survey::default();
-            for row in rows {
-                scores.read(row, 0, buffer)?;
-                let free = total.held.map_or(0, |len| len);
-                let found = kernels::survey(buffer, low, high, &mut held[free..]);
-                total.add(&found);
+            for (row, start) in rows.flat_map(|row| chunks(columns).map(move |start| (row, start))) {
+                let run = &mut buffer[..CHUNK.min(columns - start)];
+                scores.read(row, start, run)?;
+                let room = &mut held[total.held.unwrap_or(0)..];
+                total.add(&kernels::survey(run, low, high, room));
             }
             held.truncate(total.held.unwrap_or(0));
             Ok((total, held))
@@ -139,9 +148,14 @@ fn split<T: Real>(scores: &dyn Rows<T>, threshold: T) -> Result<(Mask, Mask)> {
     let mut tied = Mask::none(rows, columns)?;
     let work = lower.rows_mut().into_iter().zip(tied.rows_mut()).enumerate();
     let results = parallel::map(work.collect(), Vec::new, |buffer, (row, (mut lower, mut tied))| {
-        let buffer = kernels::aligned(buffer, columns);
-        scores.read(row, 0, buffer)?;
-        kernels::mark_split(buffer, threshold, lower.words_mut(), tied.words_mut());
+        let buffer = kernels::aligned(buffer, CHUNK.min(columns));
+        for start in chunks(columns) {
+            let run = &mut buffer[..CHUNK.min(columns - start)];
+            scores.read(row, start, run)?;
+            let words = start / WORD..;
+            let lower = &mut lower.words_mut()[words.clone()];
+            kernels::mark_split(run, threshold, lower, &mut tied.words_mut()[words]);
+        }
         Ok(())
     });
     results.into_iter().collect::<Result<()>>()?;
@@ -171,11 +185,14 @@ fn mark_first(tied: &Mask, count: usize, mask: &mut Mask) {
         left -= in_column;
         edge += 1;
     }
-    for (row, mut marks) in mask.rows_mut().into_iter().enumerate() {
-        marks.unite_up_to(edge, tied.row_words(row));
-        if left > 0 && tied.get(row, edge) == Some(true) {
-            marks.mark(edge);
-            left -= 1;
-        }
-    }
+    let on_edge: Vec<usize> =
+        (0..rows).filter(|&row| tied.get(row, edge) == Some(true)).take(left).collect();
+    let work = mask.rows_mut().into_iter().enumerate().collect();
+    parallel::map(
+        work,
+        || (),
+        |(), (row, mut marks)| marks.unite_up_to(edge, tied.row_words(row)),
+    );
+    let mut rows = mask.rows_mut();
+    on_edge.into_iter().for_each(|row| rows[row].mark(edge));
 }

@@ -19,13 +19,15 @@ pub(super) struct LayerScores<'a, A: Element> {
     pub(super) protected: Option<&'a Mask>,
 }
 
-/// Weights that are fetched before they are asked for.
-const AHEAD: usize = 2048;
-
 impl<A: Element> LayerScores<'_, A> {
-    /// How many rows on the weights are that will be asked for soon. Patterns go from row to row.
-    fn rows_ahead(&self, len: usize) -> usize {
-        AHEAD.div_ceil(len.max(1))
+    /// How many weights on those are that will be asked for soon. Patterns read whole rows, in long
+    /// runs, or strips of columns.
+    fn ahead(&self, len: usize) -> usize {
+        if len >= 512 {
+            2 * len
+        } else {
+            2048_usize.div_ceil(len.max(1)) * stride(self.weights)
+        }
     }
 }
 
@@ -39,7 +41,7 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
         let mut buffer = Vec::new();
         let run = self.weights.slice(s![row, start..start + out.len()]);
         if let Some(run) = run.as_slice() {
-            kernels::prefetch_after(run, self.rows_ahead(out.len()) * stride(self.weights));
+            kernels::prefetch_after(run, self.ahead(out.len()));
         }
         let weights = widened(&run, &mut buffer);
         self.scorer.score(row, start, weights, out);
