@@ -57,6 +57,10 @@ pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'st
     /// Whether this is the zero whose sign bit is set.
     fn is_negative_zero(self) -> bool;
 
+    /// Whether [`widen`](Self::widen) is so quick that loops may call it for each number.
+    #[doc(hidden)]
+    const WIDENS_QUICKLY: bool;
+
     /// An integer with as many bits as the type.
     #[doc(hidden)]
     type Bits: Clearable;
@@ -119,6 +123,7 @@ macro_rules! real {
         impl Element for $real {
             type Compute = Self;
             const ZERO: Self = 0.0;
+            const WIDENS_QUICKLY: bool = true;
 
             #[inline]
             fn widen(self) -> Self {
@@ -191,10 +196,11 @@ real!(f32, u32);
 real!(f64, u64);
 
 macro_rules! half {
-    ($half:ty, $widen:expr, $widen_run:expr) => {
+    ($half:ty, $quick:expr, $widen:expr, $widen_run:expr) => {
         impl Element for $half {
             type Compute = f32;
             const ZERO: Self = <$half>::ZERO;
+            const WIDENS_QUICKLY: bool = $quick;
 
             #[inline(always)]
             fn widen(self) -> f32 {
@@ -231,8 +237,13 @@ macro_rules! half {
     };
 }
 
-half!(f16, f16::to_f32, HalfFloatSliceExt::convert_to_f32_slice);
-half!(bf16, upper_half, kernels::widen);
+half!(
+    f16,
+    false,
+    f16::to_f32,
+    HalfFloatSliceExt::convert_to_f32_slice
+);
+half!(bf16, true, upper_half, kernels::widen);
 
 /// A `bf16` is the upper half of an `f32`.
 #[inline(always)]

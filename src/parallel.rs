@@ -33,6 +33,14 @@ pub(crate) fn map<I, S, R>(
         .collect()
 }
 
+/// How many threads work at a time.
+pub(crate) fn threads() -> usize {
+    #[cfg(feature = "rayon")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "rayon"))]
+    1
+}
+
 /// Cuts `0..len` into runs of `size` (the last may be shorter), one an item of work.
 pub(crate) fn runs(len: usize, size: usize) -> Vec<std::ops::Range<usize>> {
     let size = size.max(1);

@@ -3,16 +3,34 @@
 use super::dispatch::kernel;
 use super::mark::padded;
 use super::simd::{LANES, Simd, WORD};
-use crate::element::Real;
+use crate::element::{Element, Real};
+
+/// Runs that are added together, so that sums stay in registers meanwhile.
+pub(crate) const RUNS: usize = 8;
 
 kernel! {
-    /// `sums[j] += weight * run[j]²`, in `f64`.
+    /// `sums[j] += weights[t] * runs[t][j]²` for one `t` after the other, in `f64`. Runs are at
+    /// least as long as `sums`.
     ///
     /// The square of any type narrower than `f64` is exact there and cannot overflow.
-    pub(crate) fn add_squares<T: Real>(_simd; sums: &mut [f64], run: &[T], weight: f64) {
-        for (sum, x) in sums.iter_mut().zip(run) {
-            let x = x.as_f64();
-            *sum += weight * (x * x);
+    pub(crate) fn add_squares<A: Element>(
+        _simd; sums: &mut [f64], runs: &[&[A]; RUNS], weights: &[f64; RUNS],
+    ) {
+        let runs = runs.map(|run| &run[..sums.len()]);
+        if *weights == [1.0; RUNS] {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                for run in runs {
+                    let x = run[j].widen().as_f64();
+                    *sum += x * x;
+                }
+            }
+        } else {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                for (run, weight) in runs.iter().zip(weights) {
+                    let x = run[j].widen().as_f64();
+                    *sum += weight * (x * x);
+                }
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ mod turn;
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use accumulate::dot;
-pub(crate) use accumulate::{RowCost, add, add_squares, row_cost};
+pub(crate) use accumulate::{RUNS, RowCost, add, add_squares, row_cost};
 use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};

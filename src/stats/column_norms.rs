@@ -1,11 +1,10 @@
 //! The norm of every input feature: all that Wanda needs.
 
-use ndarray::{ArrayRef2, Axis, s};
+use ndarray::ArrayRef2;
 
-use super::ActivationStats;
-use crate::element::{Element, Real, widened};
+use super::{ActivationStats, squares};
+use crate::element::{Element, Real};
 use crate::error::{Error, Result};
-use crate::{kernels, parallel};
 
 /// The sum of squares of every input feature of a layer, gathered batch by batch.
 ///
@@ -70,9 +69,6 @@ pub struct ColumnNorms {
     /// nothing.
     sums: Vec<f64>,
 }
-
-/// Features that one worker sums up: few enough for their sums to stay in the fastest cache.
-const STRIP: usize = 512;
 
 impl ColumnNorms {
     /// Statistics of a layer with `features` inputs that has seen nothing yet.
@@ -204,35 +200,26 @@ impl ColumnNorms {
                 columns: batch.ncols(),
             });
         }
-        let weight_of = |token: usize| token_weights.map_or(1.0, |weights| weights[token]);
-        let seen = (0..batch.nrows()).filter(|&token| weight_of(token) != 0.0);
-        let (mut tokens, mut weight) = (self.tokens, self.weight);
-        for token in seen.clone() {
-            tokens = tokens.saturating_add(1);
-            weight += f64::from(weight_of(token));
-        }
-        if tokens == self.tokens {
+        let weight_of = |token| token_weights.map_or(1.0, |weights| f64::from(weights[token]));
+        let all = (0..batch.nrows()).map(|token| (token, weight_of(token)));
+        let seen: Vec<(usize, f64)> = all.filter(|&(_, weight)| weight != 0.0).collect();
+        if seen.is_empty() {
             return Ok(());
         }
+        let tokens = self.tokens.saturating_add(seen.len() as u64);
+        let weight = seen.iter().fold(self.weight, |sum, (_, weight)| sum + weight);
 
         // The sums so far are copied, not changed in place, so that an error leaves them alone.
         let mut sums = self.sums.clone();
         sums.resize(self.features, 0.0);
-        let strips = sums.chunks_mut(STRIP).enumerate().collect();
-        parallel::map(strips, Vec::new, |buffer, (i, sums)| {
-            let start = i * STRIP;
-            let strip = batch.slice(s![.., start..start + sums.len()]);
-            for token in seen.clone() {
-                let run = widened::<A>(&strip.index_axis(Axis(0), token), buffer);
-                kernels::add_squares(sums, run, f64::from(weight_of(token)));
-            }
-        });
+        squares::add_squares(&mut sums, batch, &seen);
 
         // An infinite or undefined input leaves its trace in the sum, so only then is it looked
         // for.
         if let Some(feature) = sums.iter().position(|sum| !sum.is_finite()) {
             let culprit = seen
-                .flat_map(|token| (0..self.features).map(move |feature| (token, feature)))
+                .into_iter()
+                .flat_map(|(token, _)| (0..self.features).map(move |feature| (token, feature)))
                 .map(|(token, feature)| (token, feature, batch[[token, feature]].widen().as_f64()))
                 .find(|(_, _, value)| !value.is_finite());
             return Err(match culprit {

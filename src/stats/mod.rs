@@ -1,6 +1,7 @@
 //! What did calibration see? Statistics of the inputs of a layer.
 
 mod column_norms;
+mod squares;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 mod gram;
 
