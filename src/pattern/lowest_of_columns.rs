@@ -16,6 +16,12 @@ const STRIP: usize = 256;
 /// Rows that are read before they are turned: a line of the cache of each column.
 const TILE: usize = 16;
 
+/// How far apart columns of some rows are. Were they a power of two apart, which is what most
+/// layers have, a cache could hold few of them at a time.
+fn apart(rows: usize) -> usize {
+    rows + TILE
+}
+
 /// Marks the `count` lowest scores of every column, of equal ones those in the lowest rows.
 ///
 /// Takes room for 256 columns of scores a thread.
@@ -51,13 +57,14 @@ impl<T: Real> Strip<T> {
     /// Reads `width` columns from `start` on.
     fn read(&mut self, scores: &dyn Rows<T>, start: usize, width: usize) -> Result<()> {
         let rows = scores.dim().0;
-        self.columns.resize(rows * width, T::zero());
+        let height = apart(rows);
+        self.columns.resize(height * width, T::zero());
         for first in (0..rows).step_by(TILE) {
             let tile = kernels::aligned(&mut self.tile, width * TILE.min(rows - first));
             for (i, run) in tile.chunks_exact_mut(width).enumerate() {
                 scores.read(first + i, start, run)?;
             }
-            kernels::turn(tile, width, &mut self.columns[first..], rows);
+            kernels::turn(tile, width, &mut self.columns[first..], height);
         }
         Ok(())
     }
@@ -66,11 +73,12 @@ impl<T: Real> Strip<T> {
     /// for 64 columns of the strip.
     fn mark_lowest(&mut self, rows: usize, count: usize, words: &mut ArrayViewMut2<'_, u64>) {
         let height = rows.div_ceil(WORD);
-        for (columns, mut words) in self.columns.chunks(WORD * rows).zip(words.columns_mut()) {
+        let columns = self.columns.chunks(WORD * apart(rows));
+        for (columns, mut words) in columns.zip(words.columns_mut()) {
             self.marks.clear();
             self.marks.resize(WORD * height, 0);
-            for (column, marks) in columns.chunks(rows).zip(self.marks.chunks_mut(height)) {
-                kernels::mark_lowest(column, count, marks, 0);
+            for (column, marks) in columns.chunks(apart(rows)).zip(self.marks.chunks_mut(height)) {
+                kernels::mark_lowest(&column[..rows], count, marks, 0);
             }
             for first in 0..height {
                 let mut square = std::array::from_fn(|column| self.marks[column * height + first]);

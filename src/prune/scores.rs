@@ -23,7 +23,7 @@ impl<A: Element> LayerScores<'_, A> {
     /// How many weights on those are that will be asked for soon. Patterns read whole rows, in long
     /// runs, or strips of columns.
     fn ahead(&self, len: usize) -> usize {
-        if len >= 512 {
+        if len > 512 {
             2 * len
         } else {
             2048_usize.div_ceil(len.max(1)) * stride(self.weights)
