@@ -46,8 +46,8 @@ fn largest_error(found: &Array2<f64>, expected: &Array2<f64>) -> f64 {
 }
 
 /// Inputs of three kinds of features: ordinary ones, outliers and small ones.
-fn inputs_with_outliers<A: TestElement>(dim: (usize, usize)) -> Array2<A> {
-    let mut inputs = correlated_inputs::<f64>(dim, 11);
+fn inputs_with_outliers<A: TestElement>(dim: (usize, usize), seed: u64) -> Array2<A> {
+    let mut inputs = correlated_inputs::<f64>(dim, seed);
     for (feature, mut column) in inputs.columns_mut().into_iter().enumerate() {
         let scale = [1.0, 1e3, 1.0, 1e-2][feature % 4];
         column.mapv_inplace(|x| scale * x);
@@ -56,7 +56,7 @@ fn inputs_with_outliers<A: TestElement>(dim: (usize, usize)) -> Array2<A> {
 }
 
 fn entries_are_sums_of_products<A: TestElement>() {
-    let inputs = inputs_with_outliers::<A>((20_000, 32));
+    let inputs = inputs_with_outliers::<A>((20_000, 32), 11);
     let expected = oracle_obs::gram(&inputs);
     let mut gram = Gram::new(32);
     for batch in inputs.axis_chunks_iter(Axis(0), 3000) {
@@ -87,6 +87,22 @@ fn entries_are_sums_of_products_for_double_precision() {
 fn entries_are_sums_of_products_for_half_precision() {
     entries_are_sums_of_products::<f16>();
     entries_are_sums_of_products::<bf16>();
+}
+
+/// The error does not grow with the tokens, because blocks are added up in double precision.
+#[test]
+fn a_million_half_precision_tokens_lose_nothing_beside_outliers() {
+    let mut gram = Gram::new(8);
+    let mut expected = Array2::zeros((8, 8));
+    for seed in 0..20 {
+        let inputs = inputs_with_outliers::<bf16>((50_000, 8), seed);
+        gram.update(&inputs).expect("finite inputs");
+        expected += &oracle_obs::gram(&inputs);
+    }
+    assert_eq!(gram.tokens(), 1_000_000);
+    let error = largest_error(&matrix(&gram), &expected);
+    println!("off by {error} after a million tokens");
+    assert!(error <= 3e-8, "off by {error}");
 }
 
 /// Wider than the panels that the sum is held in.
