@@ -4,6 +4,7 @@
 //! the machine at that moment, or a `unit`, a matrix product, to compare with.
 
 mod data;
+mod kernels;
 mod prune;
 mod second_order;
 mod stats;
@@ -13,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = prune::prune, prune::mask, stats::column_norms,
+    targets = kernels::patterns, kernels::rows, prune::prune, prune::mask, stats::column_norms,
         second_order::gram, second_order::factor, second_order::sweep
 }
 criterion_main!(benches);

@@ -246,7 +246,7 @@ half!(
 half!(bf16, true, upper_half, kernels::widen);
 
 /// A `bf16` is the upper half of an `f32`.
-#[inline(always)]
+#[inline]
 fn upper_half(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }

@@ -14,7 +14,10 @@ pub(crate) fn map<I: Send, S, R: Send>(
     // What one thread does is not worth handing over.
     if items.len() <= 1 {
         let mut scratch = scratch();
-        return items.into_iter().map(|item| work(&mut scratch, item)).collect();
+        return items
+            .into_iter()
+            .map(|item| work(&mut scratch, item))
+            .collect();
     }
     items.into_par_iter().map_init(scratch, work).collect()
 }

@@ -75,7 +75,7 @@ pub(crate) fn estimate(table: &Table) -> Vec<Estimate> {
 }
 
 fn estimate_model(table: &Table, model: &Model) -> Option<Estimate> {
-    let per_weight = table.seconds(first_order::WANDA)? / (4096 * 11008) as f64;
+    let per_weight = table.seconds(first_order::WANDA)? / (4096.0 * 11008.0);
     let (gram, factor) = (table.seconds(GRAM)?, table.seconds(FACTOR)?);
     let sweep = table.seconds(SPARSEGPT)? - factor;
     let tokens = TOKENS as f64 / second_order::TOKENS as f64;

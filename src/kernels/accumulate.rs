@@ -17,7 +17,7 @@ kernel! {
         _simd; sums: &mut [f64], runs: &[&[A]; RUNS], weights: &[f64; RUNS],
     ) {
         let runs = runs.map(|run| &run[..sums.len()]);
-        if *weights == [1.0; RUNS] {
+        if weights.iter().all(|weight| weight.to_bits() == 1_f64.to_bits()) {
             for (j, sum) in sums.iter_mut().enumerate() {
                 for run in runs {
                     let x = run[j].widen().as_f64();
@@ -83,13 +83,20 @@ impl CostSums {
         let weights = weights.as_chunks::<LANES>().0;
         let energies = energies.as_chunks::<LANES>().0;
         for (i, (weights, energies)) in weights.iter().zip(energies).enumerate() {
-            #[allow(clippy::cast_possible_truncation, reason = "as many as there are lanes")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "as many as there are lanes"
+            )]
             let marks = (marks >> (i * LANES)) as u8;
             let mut costs = [0.0; LANES];
             for lane in 0..LANES {
                 let w = weights[lane].as_f64();
                 // The squares of narrower types are in the range of `f64` as they are.
-                let w = if size_of::<T>() == size_of::<f64>() { w * scale } else { w };
+                let w = if size_of::<T>() == size_of::<f64>() {
+                    w * scale
+                } else {
+                    w
+                };
                 costs[lane] = w * w * energies[lane];
             }
             for (total, cost) in self.total[i % CHAINS].iter_mut().zip(&costs) {

@@ -9,6 +9,14 @@
     unsafe_code,
     reason = "a function compiled for an instruction set can only be called so"
 )]
+#![allow(
+    clippy::inline_always,
+    reason = "what is not inlined is not compiled for the instruction set of the kernel"
+)]
+#![allow(
+    clippy::too_many_arguments,
+    reason = "the macro adds the instruction set to what a kernel works on"
+)]
 
 mod accumulate;
 mod dispatch;

@@ -43,9 +43,19 @@ const SMALL: usize = 2048;
 pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
     let zero = T::zero();
     if scores.len() <= SMALL {
-        narrow_down(scores, count, &mut [zero; 1024 + WORD], &mut [zero; 256 + WORD])
+        narrow_down(
+            scores,
+            count,
+            &mut [zero; 1024 + WORD],
+            &mut [zero; 256 + WORD],
+        )
     } else {
-        narrow_down(scores, count, &mut [zero; 4096 + WORD], &mut [zero; 1024 + WORD])
+        narrow_down(
+            scores,
+            count,
+            &mut [zero; 4096 + WORD],
+            &mut [zero; 1024 + WORD],
+        )
     }
 }
 
@@ -61,7 +71,10 @@ fn narrow_down<T: Real>(scores: &[T], count: usize, held: &mut [T], room: &mut [
         }
         match hold(scores, count, held) {
             Narrowed::Found(cut) => return cut,
-            Narrowed::Held { len: left, count: rank } => (len, count) = (left, rank),
+            Narrowed::Held {
+                len: left,
+                count: rank,
+            } => (len, count) = (left, rank),
         }
         std::mem::swap(&mut held, &mut room);
         scores = &room[..len];
@@ -247,7 +260,10 @@ impl Search {
                 run.copy_from_slice(&scores[i * stride + offset..][..RUN]);
             }
             let part = self.count as f64 / scores.len() as f64;
-            (size, DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt())
+            (
+                size,
+                DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt(),
+            )
         };
         let pivots: [T; PIVOTS] = std::array::from_fn(|i| sample[i * size / PIVOTS]);
         let ranks = ranks(&words[..size.div_ceil(WORD)], &pivots);
@@ -266,8 +282,17 @@ impl Search {
         } else {
             let below = highest_below(&ranks, place - aside).map_or(low, |i| pivots[i]);
             let above = lowest_from(&ranks, place + aside).map_or(high, |i| pivots[i]);
-            let settled = |pivot| if pivot < low || pivot > high { None } else { Some(pivot) };
-            (settled(below).unwrap_or(low), settled(above).unwrap_or(high))
+            let settled = |pivot| {
+                if pivot < low || pivot > high {
+                    None
+                } else {
+                    Some(pivot)
+                }
+            };
+            (
+                settled(below).unwrap_or(low),
+                settled(above).unwrap_or(high),
+            )
         }
     }
 
@@ -315,7 +340,13 @@ impl Search {
 fn highest_below(ranks: &[u32; PIVOTS], limit: f64) -> Option<usize> {
     let limit = whole(limit);
     // Rank and place in one number, so that nothing has to be decided on the way.
-    let code = |(i, &rank)| if rank < limit { (rank + 1) << PLACE | i } else { 0 };
+    let code = |(i, &rank)| {
+        if rank < limit {
+            (rank + 1) << PLACE | i
+        } else {
+            0
+        }
+    };
     let best = (0..).zip(ranks).map(code).fold(0, u32::max);
     (best > 0).then_some(best as usize % PIVOTS)
 }
@@ -323,7 +354,13 @@ fn highest_below(ranks: &[u32; PIVOTS], limit: f64) -> Option<usize> {
 /// Where the lowest of the ranks is that are `limit` or above.
 fn lowest_from(ranks: &[u32; PIVOTS], limit: f64) -> Option<usize> {
     let limit = whole(limit);
-    let code = |(i, &rank)| if rank < limit { u32::MAX } else { rank << PLACE | i };
+    let code = |(i, &rank)| {
+        if rank < limit {
+            u32::MAX
+        } else {
+            rank << PLACE | i
+        }
+    };
     let best = (0..).zip(ranks).map(code).fold(u32::MAX, u32::min);
     (best < u32::MAX).then_some(best as usize % PIVOTS)
 }
@@ -396,7 +433,10 @@ impl Survey {
         let within = !(below | T::above(simd, run, high)) & counted;
         self.below += (below & counted).count_ones() as usize;
         self.within += within.count_ones() as usize;
-        self.held = match self.held.and_then(|held| room.get_mut(held..)?.first_chunk_mut()) {
+        self.held = match self
+            .held
+            .and_then(|held| room.get_mut(held..)?.first_chunk_mut())
+        {
             Some(room) => {
                 T::gather(simd, run, within, room);
                 Some(self.within)
@@ -429,12 +469,7 @@ kernel! {
 /// Which of 64 scores are below `threshold` or among the first `ties` equal to it. Takes those it
 /// finds from `ties`.
 #[inline(always)]
-fn up_to_cut<T: Real>(
-    simd: impl Simd,
-    run: &[T; WORD],
-    threshold: T,
-    ties: &mut usize,
-) -> u64 {
+fn up_to_cut<T: Real>(simd: impl Simd, run: &[T; WORD], threshold: T, ties: &mut usize) -> u64 {
     let lower = T::below(simd, run, threshold);
     let equal = !(lower | T::above(simd, run, threshold));
     let found = equal.count_ones() as usize;
@@ -523,7 +558,7 @@ mod tests {
                     let score = scores.get(bit);
                     let expected = [
                         score.is_some_and(|&s| s < threshold),
-                        score.is_some_and(|&s| s == threshold),
+                        score.is_some_and(|s| s.to_bits() == threshold.to_bits()),
                     ];
                     prop_assert_eq!(marked, expected, "{:?}, bit {}", set, bit);
                 }

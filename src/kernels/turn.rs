@@ -48,17 +48,17 @@ mod tests {
             (rows, width) in (1..20_usize, 1..70_usize),
             below in 0..5_usize,
         ) {
-            let tile: Vec<f64> = (0..rows * width).map(|i| i as f64).collect();
+            let tile: Vec<f64> = (1..=rows * width).map(|i| i as f64).collect();
             let height = rows + below;
             for (set, out) in on_each(|| {
-                let mut out = vec![-1.0; width * height];
+                let mut out = vec![0.0; width * height];
                 turn(&tile, width, &mut out, height);
                 out
             }) {
                 for (i, &number) in out.iter().enumerate() {
                     let (column, row) = (i / height, i % height);
-                    let expected = if row < rows { tile[row * width + column] } else { -1.0 };
-                    prop_assert_eq!(number, expected, "{:?}", set);
+                    let expected = if row < rows { tile[row * width + column] } else { 0.0 };
+                    prop_assert_eq!(number.to_bits(), expected.to_bits(), "{:?}", set);
                 }
             }
         }
@@ -68,9 +68,9 @@ mod tests {
             let dense: [u64; WORD] = std::array::from_fn(|i| words[i / 32][i % 32]);
             let mut turned = dense;
             turn_bits(&mut turned);
-            for i in 0..WORD {
-                for j in 0..WORD {
-                    prop_assert_eq!(turned[i] >> j & 1, dense[j] >> i & 1);
+            for (i, turned) in turned.iter().enumerate() {
+                for (j, dense) in dense.iter().enumerate() {
+                    prop_assert_eq!(turned >> j & 1, dense >> i & 1);
                 }
             }
         }

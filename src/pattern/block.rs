@@ -21,7 +21,11 @@ pub(super) fn mark_lowest<T: Real>(
     let pruned = lowest_of_layer::mark_lowest(&sums, count)?;
 
     let mut mask = Mask::none(rows, columns)?;
-    let work = mask.row_runs_mut(block_rows).into_iter().enumerate().collect();
+    let work = mask
+        .row_runs_mut(block_rows)
+        .into_iter()
+        .enumerate()
+        .collect();
     parallel::map(
         work,
         || vec![0; words_for(columns)],
@@ -33,7 +37,9 @@ pub(super) fn mark_lowest<T: Real>(
                 MaskRow::new(marks, columns)
                     .fill(|column| pruned.get(i, column / block_columns) == Some(true));
             }
-            words.chunks_exact_mut(marks.len()).for_each(|row| row.copy_from_slice(marks));
+            words
+                .chunks_exact_mut(marks.len())
+                .for_each(|row| row.copy_from_slice(marks));
         },
     );
     Ok(mask)

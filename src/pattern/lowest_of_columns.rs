@@ -77,7 +77,10 @@ impl<T: Real> Strip<T> {
         for (columns, mut words) in columns.zip(words.columns_mut()) {
             self.marks.clear();
             self.marks.resize(WORD * height, 0);
-            for (column, marks) in columns.chunks(apart(rows)).zip(self.marks.chunks_mut(height)) {
+            for (column, marks) in columns
+                .chunks(apart(rows))
+                .zip(self.marks.chunks_mut(height))
+            {
                 kernels::mark_lowest(&column[..rows], count, marks, 0);
             }
             for first in 0..height {

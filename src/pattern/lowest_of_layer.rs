@@ -100,7 +100,7 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
     let run = RUN.min(columns);
     let mut sample = vec![T::zero(); PLACES * run];
     for (i, run) in sample.chunks_exact_mut(run).enumerate() {
-        let start = (i * MIXER >> 16) % (columns - run.len() + 1);
+        let start = ((i * MIXER) >> 16) % (columns - run.len() + 1);
         scores.read(i * rows / PLACES, start, run)?;
     }
     Ok(sample)
@@ -122,7 +122,8 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Opt
             let buffer = kernels::aligned(buffer, CHUNK.min(columns));
             let mut held = vec![T::zero(); rows.len() * room + columns + WORD];
             let mut total = Survey::default();
-            for (row, start) in rows.flat_map(|row| chunks(columns).map(move |start| (row, start))) {
+            for (row, start) in rows.flat_map(|row| chunks(columns).map(move |start| (row, start)))
+            {
                 let run = &mut buffer[..CHUNK.min(columns - start)];
                 scores.read(row, start, run)?;
                 let room = &mut held[total.held.unwrap_or(0)..];
@@ -137,7 +138,9 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Opt
     for (found, _) in &parts {
         total.add(found);
     }
-    let held = total.held.map(|_| parts.into_iter().flat_map(|(_, held)| held).collect());
+    let held = total
+        .held
+        .map(|_| parts.into_iter().flat_map(|(_, held)| held).collect());
     Ok((total, held))
 }
 
@@ -146,18 +149,26 @@ fn split<T: Real>(scores: &dyn Rows<T>, threshold: T) -> Result<(Mask, Mask)> {
     let (rows, columns) = scores.dim();
     let mut lower = Mask::none(rows, columns)?;
     let mut tied = Mask::none(rows, columns)?;
-    let work = lower.rows_mut().into_iter().zip(tied.rows_mut()).enumerate();
-    let results = parallel::map(work.collect(), Vec::new, |buffer, (row, (mut lower, mut tied))| {
-        let buffer = kernels::aligned(buffer, CHUNK.min(columns));
-        for start in chunks(columns) {
-            let run = &mut buffer[..CHUNK.min(columns - start)];
-            scores.read(row, start, run)?;
-            let words = start / WORD..;
-            let lower = &mut lower.words_mut()[words.clone()];
-            kernels::mark_split(run, threshold, lower, &mut tied.words_mut()[words]);
-        }
-        Ok(())
-    });
+    let work = lower
+        .rows_mut()
+        .into_iter()
+        .zip(tied.rows_mut())
+        .enumerate();
+    let results = parallel::map(
+        work.collect(),
+        Vec::new,
+        |buffer, (row, (mut lower, mut tied))| {
+            let buffer = kernels::aligned(buffer, CHUNK.min(columns));
+            for start in chunks(columns) {
+                let run = &mut buffer[..CHUNK.min(columns - start)];
+                scores.read(row, start, run)?;
+                let words = start / WORD..;
+                let lower = &mut lower.words_mut()[words.clone()];
+                kernels::mark_split(run, threshold, lower, &mut tied.words_mut()[words]);
+            }
+            Ok(())
+        },
+    );
     results.into_iter().collect::<Result<()>>()?;
     Ok((lower, tied))
 }
@@ -170,7 +181,8 @@ fn mark_first(tied: &Mask, count: usize, mask: &mut Mask) {
         || (),
         |(), rows| {
             let mut counts = vec![0; columns];
-            rows.flat_map(|row| tied.iter_row(row)).for_each(|column| counts[column] += 1);
+            rows.flat_map(|row| tied.iter_row(row))
+                .for_each(|column| counts[column] += 1);
             counts
         },
     );
@@ -185,8 +197,10 @@ fn mark_first(tied: &Mask, count: usize, mask: &mut Mask) {
         left -= in_column;
         edge += 1;
     }
-    let on_edge: Vec<usize> =
-        (0..rows).filter(|&row| tied.get(row, edge) == Some(true)).take(left).collect();
+    let on_edge: Vec<usize> = (0..rows)
+        .filter(|&row| tied.get(row, edge) == Some(true))
+        .take(left)
+        .collect();
     let work = mask.rows_mut().into_iter().enumerate().collect();
     parallel::map(
         work,
@@ -194,5 +208,7 @@ fn mark_first(tied: &Mask, count: usize, mask: &mut Mask) {
         |(), (row, mut marks)| marks.unite_up_to(edge, tied.row_words(row)),
     );
     let mut rows = mask.rows_mut();
-    on_edge.into_iter().for_each(|row| rows[row].mark(edge));
+    for row in on_edge {
+        rows[row].mark(edge);
+    }
 }

@@ -358,13 +358,13 @@ impl<T: Real> SparsityPattern<T> for Pattern {
         let (height, columns) = scores.dim();
         SparsityPattern::<T>::check(self, height, columns)?;
         match *self {
-            Self::PerOutput(sparsity) => {
-                project_rows(&per_output::PerOutput { sparsity }, scores)
-            }
+            Self::PerOutput(sparsity) => project_rows(&per_output::PerOutput { sparsity }, scores),
             Self::PerLayer(sparsity) => {
                 lowest_of_layer::mark_lowest(scores, quota(height * columns, sparsity))
-            },
-            Self::PerInput(sparsity) => lowest_of_columns::mark_lowest(scores, quota(height, sparsity)),
+            }
+            Self::PerInput(sparsity) => {
+                lowest_of_columns::mark_lowest(scores, quota(height, sparsity))
+            }
             Self::NOfM { keep, of } => project_rows(&n_of_m::NOfM { keep, of }, scores),
             Self::Block {
                 rows,

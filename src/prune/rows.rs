@@ -32,7 +32,9 @@ impl Outcome {
 
     fn total(parts: &[Self]) -> Self {
         let mut total = Self::default();
-        parts.iter().for_each(|part| total.add(part));
+        for part in parts {
+            total.add(part);
+        }
         total
     }
 }
@@ -55,7 +57,9 @@ pub(super) fn prune<A: Element>(
     };
     let height = rows_a_task(rows, columns);
     let parts = parallel::map(
-        w.axis_chunks_iter_mut(Axis(0), height).enumerate().collect(),
+        w.axis_chunks_iter_mut(Axis(0), height)
+            .enumerate()
+            .collect(),
         Scratch::new,
         |scratch, (i, mut run)| {
             let mut outcome = Outcome::default();
@@ -79,7 +83,9 @@ pub(super) fn apply<A: Element>(mask: &Mask, w: &mut ArrayRef2<A>, gauge: &Gauge
     let (rows, columns) = w.dim();
     let height = rows_a_task(rows, columns);
     let parts = parallel::map(
-        w.axis_chunks_iter_mut(Axis(0), height).enumerate().collect(),
+        w.axis_chunks_iter_mut(Axis(0), height)
+            .enumerate()
+            .collect(),
         Vec::new,
         |buffer, (i, mut run)| {
             let mut outcome = Outcome::default();
@@ -115,10 +121,15 @@ fn finish<A: Element>(
         // Without statistics there is no cost to be known.
         if let Some(energies) = gauge.energies.get(first..first + weights.len()) {
             let run = widened(&weights.view(), buffer);
-            outcome.cost.add(kernels::row_cost(run, gauge.weight_scale, energies, marks));
+            outcome
+                .cost
+                .add(kernels::row_cost(run, gauge.weight_scale, energies, marks));
         }
         outcome.zeros += kernels::zero_marked(&mut weights, marks);
-        outcome.pruned += marks.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        outcome.pruned += marks
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum::<usize>();
     }
     outcome
 }
@@ -150,11 +161,11 @@ impl<T: Real> Scratch<T> {
         rule: &dyn RowRule<T>,
     ) {
         let run = widened(weights, &mut self.widened);
-        let scores = kernels::aligned(&mut self.scores, run.len());
-        scorer.score(row, start, run, scores);
+        let out = kernels::aligned(&mut self.scores, run.len());
+        scorer.score(row, start, run, out);
         self.marks.clear();
         self.marks.resize(words_for(run.len()), 0);
-        rule.select(scores, &mut MaskRow::new(&mut self.marks, run.len()));
+        rule.select(out, &mut MaskRow::new(&mut self.marks, run.len()));
     }
 }
 
@@ -192,12 +203,10 @@ pub(super) fn largest_weight<A: Element>(w: &ArrayRef2<A>) -> Result<A::Compute>
 
 /// A row as a run: the row itself where it is one, else a copy.
 fn contiguous<'a, A: Copy>(row: &'a ArrayView1<'_, A>, buffer: &'a mut Vec<A>) -> &'a [A] {
-    match row.as_slice() {
-        Some(run) => run,
-        None => {
-            buffer.clear();
-            buffer.extend(row);
-            buffer
-        }
+    if let Some(run) = row.as_slice() {
+        return run;
     }
+    buffer.clear();
+    buffer.extend(row);
+    buffer
 }

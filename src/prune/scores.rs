@@ -5,8 +5,8 @@ use num_traits::{Float, Zero};
 
 use crate::element::{Element, Real, widened};
 use crate::error::{Error, Result};
-use crate::mask::Mask;
 use crate::kernels;
+use crate::mask::Mask;
 use crate::matrix::{Rows, check_bounds, stride};
 use crate::metric::{Scorer, settle_scores};
 

@@ -207,7 +207,9 @@ impl ColumnNorms {
             return Ok(());
         }
         let tokens = self.tokens.saturating_add(seen.len() as u64);
-        let weight = seen.iter().fold(self.weight, |sum, (_, weight)| sum + weight);
+        let weight = seen
+            .iter()
+            .fold(self.weight, |sum, (_, weight)| sum + weight);
 
         // The sums so far are copied, not changed in place, so that an error leaves them alone.
         let mut sums = self.sums.clone();

@@ -1,9 +1,9 @@
 //! What did calibration see? Statistics of the inputs of a layer.
 
 mod column_norms;
-mod squares;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 mod gram;
+mod squares;
 
 use std::fmt::Debug;
 

@@ -73,7 +73,11 @@ pub trait AddMarked: Copy {
     #[inline(always)]
     fn add_marked(self, sums: &mut [f64; LANES], values: &[f64; LANES], marks: u8) {
         for (lane, (sum, value)) in sums.iter_mut().zip(values).enumerate() {
-            *sum += if marks & (1 << lane) == 0 { 0.0 } else { *value };
+            *sum += if marks & (1 << lane) == 0 {
+                0.0
+            } else {
+                *value
+            };
         }
     }
 }
@@ -203,7 +207,10 @@ mod tests {
     ) {
         let mut out = *run;
         let len = simd.gather(run, word, &mut out);
-        let expected: Vec<T> = (0..WORD).filter(|i| word >> i & 1 == 1).map(|i| run[i]).collect();
+        let expected: Vec<T> = (0..WORD)
+            .filter(|i| word >> i & 1 == 1)
+            .map(|i| run[i])
+            .collect();
         assert_eq!(out[..len], expected);
     }
 
@@ -212,7 +219,7 @@ mod tests {
         let numbers: [f64; WORD] = std::array::from_fn(|i| i as f64);
         let word = simd.below(left, bound);
         check_gather(simd, &numbers, word);
-        check_gather(simd, &numbers.map(|x| x as f32), word);
+        check_gather(simd, &std::array::from_fn(|i| i as f32), word);
         check_gather(simd, &numbers, u64::MAX);
         assert_eq!(simd.below(left, bound), bits(|i| left[i] < bound));
         assert_eq!(simd.above(left, bound), bits(|i| left[i] > bound));
