@@ -1,5 +1,7 @@
 //! A bit for each weight of a matrix.
 
+use std::ops::Range;
+
 use ndarray::{ArrayRef2, ArrayViewMut2, Axis};
 
 use crate::element::{Element, Real};
@@ -49,16 +51,15 @@ impl Mask {
     /// [`Error::TooLarge`] if there is no memory for `rows * columns` bits.
     pub fn none(rows: usize, columns: usize) -> Result<Self> {
         let too_large = || Error::TooLarge { rows, columns };
-        let mut words = Vec::new();
         // Rows of no columns are counted as one word, so that their number is bounded too.
         rows.checked_mul(words_for(columns).max(1))
-            .and_then(|len| words.try_reserve_exact(len).ok())
+            .and_then(|len| Vec::<u64>::new().try_reserve_exact(len).ok())
             .ok_or_else(too_large)?;
-        words.resize(rows * words_for(columns), 0);
         Ok(Self {
             rows,
             columns,
-            words,
+            // There was room. Memory that comes zeroed is touched later, by all threads.
+            words: vec![0; rows * words_for(columns)],
         })
     }
 
@@ -215,8 +216,13 @@ impl Mask {
 
     /// The words of one row; `row` is one of the mask's.
     pub(crate) fn row_words(&self, row: usize) -> &[u64] {
+        self.words_of_rows(row..row + 1)
+    }
+
+    /// The words of some of the mask's rows.
+    pub(crate) fn words_of_rows(&self, rows: Range<usize>) -> &[u64] {
         let len = words_for(self.columns);
-        &self.words[row * len..(row + 1) * len]
+        &self.words[rows.start * len..rows.end * len]
     }
 
     /// Copies the marks of a row from column `start` on to `len` bits of `words`.

@@ -219,27 +219,32 @@ impl Search {
     /// From where to where the wanted score is likely to lie, judged from some of the scores.
     /// The wanted one stands within so many standard deviations of its place in the sample.
     pub(crate) fn bracket<T: Real>(&self, sample: &mut [T], deviations: f64) -> (T, T) {
-        sample.sort_unstable_by_key(|score| score.key());
-        let start = sample.partition_point(|score| score.key() < self.low);
-        let end = sample.partition_point(|score| score.key() <= self.high);
-        let sample = &sample[start..end];
-        if sample.is_empty() || self.rounds > ROUNDS {
+        let mut len = 0;
+        for i in 0..sample.len() {
+            if (self.low..=self.high).contains(&sample[i].key()) {
+                sample.swap(len, i);
+                len += 1;
+            }
+        }
+        let sample = &mut sample[..len];
+        if len == 0 || self.rounds > ROUNDS {
             let (low, high) = self.range::<T>();
             return (low, T::from_key(low.key().midpoint(high.key())));
         }
         // The wanted one is so far into what is left.
         let part = (self.count - self.below) as f64 / self.left() as f64;
-        let len = sample.len() as f64;
+        let place = len as f64 * part;
         let aside = if self.rounds % 2 == 1 {
             0.0
         } else {
-            deviations * (len * part * (1.0 - part)).sqrt() + 1.0
+            deviations * (place * (1.0 - part)).sqrt() + 1.0
         };
-        let at = |place: f64| {
-            let place = num_traits::cast(place.max(0.0)).unwrap_or(0);
-            sample[place.min(sample.len() - 1)]
+        let mut at = |place: f64| {
+            let place = num_traits::cast(place.max(0.0)).unwrap_or(0).min(len - 1);
+            *sample
+                .select_nth_unstable_by_key(place, |score| score.key())
+                .1
         };
-        let place = len * part;
         (at(place - aside), at(place + aside))
     }
 

@@ -138,9 +138,13 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Opt
     for (found, _) in &parts {
         total.add(found);
     }
-    let held = total
-        .held
-        .map(|_| parts.into_iter().flat_map(|(_, held)| held).collect());
+    let held = total.held.map(|len| {
+        let mut all = Vec::with_capacity(len);
+        for (_, held) in &parts {
+            all.extend_from_slice(held);
+        }
+        all
+    });
     Ok((total, held))
 }
 

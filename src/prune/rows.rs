@@ -3,14 +3,15 @@
 //! Rows go to threads in runs. How many a run has depends on the shape of the layer alone, so that
 //! what is summed over runs has the same bits on any number of threads.
 
-use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut1, Axis};
+use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut2, Axis};
 use num_traits::Float;
 
 use super::cost::Gauge;
 use crate::element::{Element, Real, widened};
 use crate::error::{Error, Result};
-use crate::kernels::{self, RowCost};
+use crate::kernels::{self, RowCost, WORD};
 use crate::mask::{Mask, MaskRow, words_for};
+use crate::matrix::stride;
 use crate::metric::Scorer;
 use crate::parallel::{self, rows_a_task};
 use crate::pattern::RowRule;
@@ -29,19 +30,15 @@ impl Outcome {
         self.zeros += other.zeros;
         self.cost.add(other.cost);
     }
-
-    fn total(parts: &[Self]) -> Self {
-        let mut total = Self::default();
-        for part in parts {
-            total.add(part);
-        }
-        total
-    }
 }
 
 /// Columns that go through all steps together, where a pattern allows it: few enough for all that
 /// belongs to them to stay in the fastest cache. A multiple of 64.
 const CHUNK: usize = 1024;
+
+/// Rows that go through each step together, so that what belongs to a column is read once for all
+/// of them. They stay in the second cache, and so do the next ones, which are fetched meanwhile.
+const TOGETHER: usize = 4;
 
 /// Scores, decides and prunes in one go.
 pub(super) fn prune<A: Element>(
@@ -50,86 +47,87 @@ pub(super) fn prune<A: Element>(
     rule: &dyn RowRule<A::Compute>,
     gauge: &Gauge,
 ) -> Outcome {
-    let (rows, columns) = w.dim();
+    let columns = w.ncols();
     let width = match rule.group() {
         Some(group) => group.saturating_mul(CHUNK.div_ceil(group)).min(columns),
         None => columns,
     };
-    let height = rows_a_task(rows, columns);
-    let parts = parallel::map(
-        w.axis_chunks_iter_mut(Axis(0), height)
-            .enumerate()
-            .collect(),
-        Scratch::new,
-        |scratch, (i, mut run)| {
-            let mut outcome = Outcome::default();
-            for (row, mut weights) in run.rows_mut().into_iter().enumerate() {
-                let chunks = weights.axis_chunks_iter_mut(Axis(0), width);
-                for (chunk, mut weights) in chunks.enumerate() {
-                    let start = chunk * width;
-                    scratch.decide(i * height + row, start, &weights.view(), scorer, rule);
-                    let Scratch { widened, marks, .. } = &mut *scratch;
-                    outcome.add(&finish(&mut weights, marks, start, gauge, widened));
-                }
+    for_each_few_rows(w, Scratch::new, |scratch, row, few| {
+        let mut outcome = Outcome::default();
+        for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), width).enumerate() {
+            scratch.marks.clear();
+            for (j, weights) in few.rows().into_iter().enumerate() {
+                scratch.decide(row + j, i * width, &weights, scorer, rule);
             }
-            outcome
-        },
-    );
-    Outcome::total(&parts)
+            let Scratch { widened, marks, .. } = &mut *scratch;
+            outcome.add(&finish(&mut few, marks, i * width, gauge, widened));
+        }
+        outcome
+    })
 }
 
 /// Prunes the weights that `mask` marks.
 pub(super) fn apply<A: Element>(mask: &Mask, w: &mut ArrayRef2<A>, gauge: &Gauge) -> Outcome {
-    let (rows, columns) = w.dim();
-    let height = rows_a_task(rows, columns);
-    let parts = parallel::map(
-        w.axis_chunks_iter_mut(Axis(0), height)
-            .enumerate()
-            .collect(),
-        Vec::new,
-        |buffer, (i, mut run)| {
-            let mut outcome = Outcome::default();
-            for (row, mut weights) in run.rows_mut().into_iter().enumerate() {
-                let marks = mask.row_words(i * height + row);
-                outcome.add(&finish(&mut weights, marks, 0, gauge, buffer));
-            }
-            outcome
-        },
-    );
-    Outcome::total(&parts)
+    for_each_few_rows(w, Vec::new, |buffer, row, few| {
+        let marks = mask.words_of_rows(row..row + few.nrows());
+        finish(few, marks, 0, gauge, buffer)
+    })
 }
 
-/// Zeroes the marked ones of a run of weights, which starts at column `start`. Says what that did.
+/// Works on a few rows at a time, on all threads, given the number of the first.
+fn for_each_few_rows<A: Element, S>(
+    w: &mut ArrayRef2<A>,
+    scratch: impl Fn() -> S + Send + Sync,
+    work: impl Fn(&mut S, usize, &mut ArrayViewMut2<'_, A>) -> Outcome + Send + Sync,
+) -> Outcome {
+    let (rows, columns) = w.dim();
+    let height = rows_a_task(rows, columns).next_multiple_of(TOGETHER);
+    let tasks = w.axis_chunks_iter_mut(Axis(0), height).enumerate();
+    let parts = parallel::map(tasks.collect(), scratch, |scratch, (i, mut run)| {
+        let mut outcome = Outcome::default();
+        for (j, mut few) in run.axis_chunks_iter_mut(Axis(0), TOGETHER).enumerate() {
+            outcome.add(&work(scratch, i * height + j * TOGETHER, &mut few));
+        }
+        outcome
+    });
+    let mut total = Outcome::default();
+    for part in &parts {
+        total.add(part);
+    }
+    total
+}
+
+/// Zeroes the marked ones of the weights of a few rows from column `start` on, and says what that
+/// did. `marks` are those of one row after the other, each from a new word on.
 fn finish<A: Element>(
-    weights: &mut ArrayViewMut1<'_, A>,
+    few: &mut ArrayViewMut2<'_, A>,
     marks: &[u64],
     start: usize,
     gauge: &Gauge,
     buffer: &mut Vec<A::Compute>,
 ) -> Outcome {
-    let mut outcome = Outcome::default();
-    // While this run is finished, the next one but for its beginning is fetched, and the beginning
-    // of the one after it.
-    let ahead = weights.len() + CHUNK;
-    // Chunk by chunk, so that what is read for the cost is still at hand to be zeroed.
-    let chunks = weights.axis_chunks_iter_mut(Axis(0), CHUNK);
-    for ((i, mut weights), marks) in chunks.enumerate().zip(marks.chunks(CHUNK / 64)) {
-        if let Some(run) = weights.as_slice() {
-            kernels::prefetch_after(run, ahead);
-        }
+    let mut outcome = Outcome {
+        pruned: marks.iter().map(|word| word.count_ones() as usize).sum(),
+        ..Outcome::default()
+    };
+    let ahead = TOGETHER * stride(few);
+    let words = words_for(few.ncols());
+    for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), CHUNK).enumerate() {
         let first = start + i * CHUNK;
         // Without statistics there is no cost to be known.
-        if let Some(energies) = gauge.energies.get(first..first + weights.len()) {
-            let run = widened(&weights.view(), buffer);
-            outcome
-                .cost
-                .add(kernels::row_cost(run, gauge.weight_scale, energies, marks));
+        let energies = gauge.energies.get(first..first + few.ncols());
+        for (mut weights, marks) in few.rows_mut().into_iter().zip(marks.chunks_exact(words)) {
+            let marks = &marks[i * (CHUNK / WORD)..];
+            if let Some(run) = weights.as_slice() {
+                kernels::prefetch_after(run, ahead);
+            }
+            if let Some(energies) = energies {
+                let run = widened(&weights.view(), buffer);
+                let cost = kernels::row_cost(run, gauge.weight_scale, energies, marks);
+                outcome.cost.add(cost);
+            }
+            outcome.zeros += kernels::zero_marked(&mut weights, marks);
         }
-        outcome.zeros += kernels::zero_marked(&mut weights, marks);
-        outcome.pruned += marks
-            .iter()
-            .map(|word| word.count_ones() as usize)
-            .sum::<usize>();
     }
     outcome
 }
@@ -151,7 +149,7 @@ impl<T: Real> Scratch<T> {
     }
 
     /// Marks what is to be pruned of a run of weights, which stands in `row` from column `start`
-    /// on.
+    /// on. The marks are added behind those that are there.
     fn decide<A: Element<Compute = T>>(
         &mut self,
         row: usize,
@@ -163,9 +161,9 @@ impl<T: Real> Scratch<T> {
         let run = widened(weights, &mut self.widened);
         let out = kernels::aligned(&mut self.scores, run.len());
         scorer.score(row, start, run, out);
-        self.marks.clear();
-        self.marks.resize(words_for(run.len()), 0);
-        rule.select(out, &mut MaskRow::new(&mut self.marks, run.len()));
+        let words = self.marks.len();
+        self.marks.resize(words + words_for(run.len()), 0);
+        rule.select(out, &mut MaskRow::new(&mut self.marks[words..], run.len()));
     }
 }
 
