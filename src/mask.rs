@@ -106,13 +106,13 @@ impl Mask {
     /// How many weights are marked.
     #[must_use]
     pub fn count(&self) -> usize {
-        count_ones(&self.words)
+        kernels::ones(&self.words)
     }
 
     /// How many weights of `row` are marked; `None` if there is no such row.
     #[must_use]
     pub fn count_row(&self, row: usize) -> Option<usize> {
-        (row < self.rows).then(|| count_ones(self.row_words(row)))
+        (row < self.rows).then(|| kernels::ones(self.row_words(row)))
     }
 
     /// The fraction of weights that are marked; 0 if there are none at all.
@@ -432,10 +432,6 @@ fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
             bit
         })
     })
-}
-
-fn count_ones(words: &[u64]) -> usize {
-    words.iter().map(|word| word.count_ones() as usize).sum()
 }
 
 /// A mask as it was stored, not yet checked.

@@ -77,6 +77,13 @@ pub(crate) fn zero_marked<A: Element>(row: &mut ArrayViewMut1<'_, A>, marks: &[u
 }
 
 kernel! {
+    /// How many bits are set.
+    pub(crate) fn ones<B: Clearable>(_simd; words: &[B]) -> usize {
+        words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+kernel! {
     /// `out[j] = weights[j] - removed[j]`
     pub(crate) fn subtract<T: Real>(_simd; weights: &[T], removed: &[T], out: &mut [T]) {
         for ((out, &weight), &removed) in out.iter_mut().zip(weights).zip(removed) {

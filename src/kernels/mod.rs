@@ -37,7 +37,7 @@ use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use groups::mark_lowest_of_groups;
-pub(crate) use mark::{largest, subtract, zero_marked};
+pub(crate) use mark::{largest, ones, subtract, zero_marked};
 pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{abs, scaled_abs, widen};
 pub(crate) use select::{Cut, Search, Survey, cut, mark_lowest, mark_split, survey};

@@ -179,40 +179,50 @@ fn split<T: Real>(scores: &dyn Rows<T>, threshold: T) -> Result<(Mask, Mask)> {
 
 /// Marks the first `count` of the weights that `tied` marks, column by column.
 fn mark_first(tied: &Mask, count: usize, mask: &mut Mask) {
-    let (rows, columns) = tied.dim();
-    let parts = parallel::map(
-        parallel::runs(rows, rows_a_task(rows, columns)),
-        || (),
-        |(), rows| {
-            let mut counts = vec![0; columns];
-            rows.flat_map(|row| tied.iter_row(row))
-                .for_each(|column| counts[column] += 1);
-            counts
-        },
-    );
     // Columns before `edge` lose all of them, `edge` itself the first `left`.
     let mut left = count;
     let mut edge = 0;
-    while edge < columns {
-        let in_column: usize = parts.iter().map(|counts| counts[edge]).sum();
+    for in_column in count_columns(tied) {
         if left <= in_column {
             break;
         }
         left -= in_column;
         edge += 1;
     }
-    let on_edge: Vec<usize> = (0..rows)
-        .filter(|&row| tied.get(row, edge) == Some(true))
-        .take(left)
-        .collect();
-    let work = mask.rows_mut().into_iter().enumerate().collect();
+    let on_edge = (0..tied.dim().0).filter(|&row| tied.get(row, edge) == Some(true));
+    let on_edge: Vec<usize> = on_edge.take(left).collect();
+    let mut rows: Vec<_> = mask.rows_mut();
     parallel::map(
-        work,
+        rows.iter_mut().enumerate().collect(),
         || (),
-        |(), (row, mut marks)| marks.unite_up_to(edge, tied.row_words(row)),
+        |(), (row, marks)| marks.unite_up_to(edge, tied.row_words(row)),
     );
-    let mut rows = mask.rows_mut();
     for row in on_edge {
         rows[row].mark(edge);
     }
+}
+
+/// How many weights of each column are marked.
+fn count_columns(mask: &Mask) -> Vec<usize> {
+    /// Counts that are added up in the end.
+    const PARTS: usize = 16;
+    let (rows, columns) = mask.dim();
+    let parts = parallel::map(
+        parallel::runs(rows, rows.div_ceil(PARTS)),
+        || (),
+        |(), rows| {
+            let mut counts = vec![0; columns];
+            for column in rows.flat_map(|row| mask.iter_row(row)) {
+                counts[column] += 1;
+            }
+            counts
+        },
+    );
+    let mut total = vec![0; columns];
+    for part in parts {
+        for (total, count) in total.iter_mut().zip(part) {
+            *total += count;
+        }
+    }
+    total
 }

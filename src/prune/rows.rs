@@ -107,7 +107,7 @@ fn finish<A: Element>(
     buffer: &mut Vec<A::Compute>,
 ) -> Outcome {
     let mut outcome = Outcome {
-        pruned: marks.iter().map(|word| word.count_ones() as usize).sum(),
+        pruned: kernels::ones(marks),
         ..Outcome::default()
     };
     let ahead = TOGETHER * stride(few);
