@@ -396,10 +396,16 @@ kernel! {
         let mut found = Survey::default();
         let (words, rest) = scores.as_chunks();
         for run in words {
-            found.add_word(simd, run, WORD, (low, high), room);
+            found.add_word(simd, run, (low, high), room);
         }
         if !rest.is_empty() {
-            found.add_word(simd, &padded(rest, T::infinity()), rest.len(), (low, high), room);
+            found.add_word(simd, &padded(rest, T::infinity()), (low, high), room);
+            // What was added to fill the word was found last.
+            if high == T::infinity() {
+                let excess = WORD - rest.len();
+                found.within -= excess;
+                found.held = found.held.map(|held| held - excess);
+            }
         }
         found
     }
@@ -423,31 +429,24 @@ impl Survey {
         self.held = self.held.zip(other.held).map(|(held, more)| held + more);
     }
 
-    /// Adds 64 scores, of which the first `len` count.
+    /// Adds 64 scores.
     #[inline(always)]
     fn add_word<T: Real>(
         &mut self,
         simd: impl Simd,
         run: &[T; WORD],
-        len: usize,
         (low, high): (T, T),
         room: &mut [T],
     ) {
-        let counted = u64::MAX >> (WORD - len);
-        let below = T::below(simd, run, low);
-        let within = !(below | T::above(simd, run, high)) & counted;
-        self.below += (below & counted).count_ones() as usize;
-        self.within += within.count_ones() as usize;
-        self.held = match self
+        let mut elsewhere = [T::zero(); WORD];
+        let room = self
             .held
-            .and_then(|held| room.get_mut(held..)?.first_chunk_mut())
-        {
-            Some(room) => {
-                T::gather(simd, run, within, room);
-                Some(self.within)
-            }
-            None => None,
-        };
+            .and_then(|held| room.get_mut(held..)?.first_chunk_mut());
+        let enough = room.is_some();
+        let (below, within) = T::survey(simd, run, low, high, room.unwrap_or(&mut elsewhere));
+        self.below += below as usize;
+        self.within += within as usize;
+        self.held = enough.then_some(self.within);
     }
 }
 

@@ -41,7 +41,7 @@ macro_rules! word {
 
 macro_rules! compare {
     (
-        $t:ty, $bits:ty, $load:ident, $set:ident, $compare:ident, $compress:ident, $store:ident
+        $t:ty, $load:ident, $set:ident, $compare:ident, $compress:ident, $store:ident
     ) => {
         impl Compare<$t> for Avx512 {
             #[inline(always)]
@@ -66,23 +66,33 @@ macro_rules! compare {
             }
 
             #[inline(always)]
-            fn gather(self, run: &[$t; WORD], word: u64, out: &mut [$t; WORD]) -> usize {
+            fn survey(
+                self,
+                run: &[$t; WORD],
+                low: $t,
+                high: $t,
+                out: &mut [$t; WORD],
+            ) -> (u32, u32) {
                 const LANES: usize = 64 / size_of::<$t>();
-                let mut len = 0;
-                for (i, run) in run.as_chunks::<LANES>().0.iter().enumerate() {
-                    #[allow(clippy::cast_possible_truncation, reason = "the bits of a vector")]
-                    let bits = (word >> (i * LANES)) as $bits;
-                    // So far no more than `i` vectors are full, and there is room for all.
-                    if let Some(out) = out[len..].first_chunk_mut::<LANES>() {
-                        // SAFETY: `self` proves that the machine has AVX-512, and both runs fill a
-                        // vector.
-                        unsafe {
-                            $store(out.as_mut_ptr(), $compress(bits, $load(run.as_ptr())));
-                        }
-                    }
-                    len += bits.count_ones() as usize;
+                let (mut below, mut within) = (0, 0);
+                for run in run.as_chunks::<LANES>().0 {
+                    // So far no more vectors than were read are full, and there is room for all.
+                    let Some(out) = out[within as usize..].first_chunk_mut::<LANES>() else {
+                        break;
+                    };
+                    // SAFETY: `self` proves that the machine has AVX-512, and both runs fill a
+                    // vector.
+                    let (lower, inside) = unsafe {
+                        let numbers = $load(run.as_ptr());
+                        let lower = $compare::<_CMP_LT_OQ>(numbers, $set(low));
+                        let inside = !lower & !$compare::<_CMP_GT_OQ>(numbers, $set(high));
+                        $store(out.as_mut_ptr(), $compress(inside, numbers));
+                        (lower, inside)
+                    };
+                    below += lower.count_ones();
+                    within += inside.count_ones();
                 }
-                len
+                (below, within)
             }
         }
     };
@@ -90,7 +100,6 @@ macro_rules! compare {
 
 compare!(
     f32,
-    u16,
     _mm512_loadu_ps,
     _mm512_set1_ps,
     _mm512_cmp_ps_mask,
@@ -99,7 +108,6 @@ compare!(
 );
 compare!(
     f64,
-    u8,
     _mm512_loadu_pd,
     _mm512_set1_pd,
     _mm512_cmp_pd_mask,

@@ -49,21 +49,21 @@ pub trait Compare<T>: Copy {
     /// `left[i] < right[i]`
     fn less(self, left: &[T; WORD], right: &[T; WORD]) -> u64;
 
-    /// Copies the numbers whose bit is set, in order, to the front of `out`, which must have room
-    /// for all 64, and returns how many they are. What comes after them in `out` may change too.
+    /// Counts the numbers below `low`, and those from `low` to `high`, which are copied, in order, to
+    /// the front of `out`. What comes after them in `out` may change too.
     #[inline(always)]
-    fn gather(self, run: &[T; WORD], word: u64, out: &mut [T; WORD]) -> usize
+    fn survey(self, run: &[T; WORD], low: T, high: T, out: &mut [T; WORD]) -> (u32, u32)
     where
         T: Copy,
     {
-        let mut rest = word;
-        let mut len = 0;
-        while rest != 0 {
-            out[len % WORD] = run[rest.trailing_zeros() as usize];
-            len += 1;
+        let below = self.below(run, low);
+        let within = !(below | self.above(run, high));
+        let mut rest = within;
+        for out in out.iter_mut().take(within.count_ones() as usize) {
+            *out = run[rest.trailing_zeros() as usize % WORD];
             rest &= rest - 1;
         }
-        len
+        (below.count_ones(), within.count_ones())
     }
 }
 
@@ -140,8 +140,14 @@ pub trait Comparable: Sized {
     /// Whether each of 64 numbers is less than its partner.
     fn less(simd: impl Simd, left: &[Self; WORD], right: &[Self; WORD]) -> u64;
 
-    /// Copies the numbers whose bit is set to the front of `out`; returns how many they are.
-    fn gather(simd: impl Simd, run: &[Self; WORD], word: u64, out: &mut [Self; WORD]) -> usize;
+    /// See [`Compare::survey`].
+    fn survey(
+        simd: impl Simd,
+        run: &[Self; WORD],
+        low: Self,
+        high: Self,
+        out: &mut [Self; WORD],
+    ) -> (u32, u32);
 }
 
 macro_rules! comparable {
@@ -163,13 +169,14 @@ macro_rules! comparable {
             }
 
             #[inline(always)]
-            fn gather(
+            fn survey(
                 simd: impl Simd,
                 run: &[Self; WORD],
-                word: u64,
+                low: Self,
+                high: Self,
                 out: &mut [Self; WORD],
-            ) -> usize {
-                simd.gather(run, word, out)
+            ) -> (u32, u32) {
+                simd.survey(run, low, high, out)
             }
         }
     };
@@ -200,30 +207,33 @@ mod tests {
         (0..WORD).fold(0, |word, i| word | u64::from(bit(i)) << i)
     }
 
-    fn check_gather<T: Copy + PartialEq + std::fmt::Debug>(
+    fn check_survey<T: Copy + PartialOrd + std::fmt::Debug>(
         simd: impl Compare<T>,
         run: &[T; WORD],
-        word: u64,
+        low: T,
+        high: T,
     ) {
         let mut out = *run;
-        let len = simd.gather(run, word, &mut out);
-        let expected: Vec<T> = (0..WORD)
-            .filter(|i| word >> i & 1 == 1)
-            .map(|i| run[i])
+        let (below, within) = simd.survey(run, low, high, &mut out);
+        let expected: Vec<T> = run
+            .iter()
+            .copied()
+            .filter(|x| *x >= low && *x <= high)
             .collect();
-        assert_eq!(out[..len], expected);
+        assert_eq!(below as usize, run.iter().filter(|x| **x < low).count());
+        assert_eq!(out[..within as usize], expected);
     }
 
     fn check<S: Simd>(simd: S, left: &[f64; WORD], right: &[f64; WORD], bound: f64) {
-        // Numbers that equal themselves, so that copies can be compared.
-        let numbers: [f64; WORD] = std::array::from_fn(|i| i as f64);
-        let word = simd.below(left, bound);
-        check_gather(simd, &numbers, word);
-        check_gather(simd, &std::array::from_fn(|i| i as f32), word);
-        check_gather(simd, &numbers, u64::MAX);
         assert_eq!(simd.below(left, bound), bits(|i| left[i] < bound));
         assert_eq!(simd.above(left, bound), bits(|i| left[i] > bound));
         assert_eq!(simd.less(left, right), bits(|i| left[i] < right[i]));
+        // Scores are numbers.
+        let scores = left.map(|x| if x.is_nan() { 0.0 } else { x });
+        let high = bound + 3.0;
+        check_survey(simd, &scores, bound, high);
+        #[allow(clippy::cast_possible_truncation, reason = "any number will do")]
+        check_survey(simd, &scores.map(|x| x as f32), bound as f32, high as f32);
         #[allow(clippy::cast_possible_truncation, reason = "any number will do")]
         let (left, right, bound) = (
             left.map(|x| x as f32),
@@ -240,7 +250,7 @@ mod tests {
         fn every_instruction_set_compares_alike(
             left in numbers(),
             right in numbers(),
-            bound in numbers().prop_map(|numbers| numbers[0]),
+            bound in numbers().prop_map(|numbers| numbers[0]).prop_filter("a number", |x| !x.is_nan()),
         ) {
             check(Portable, &left, &right, bound);
             #[cfg(target_arch = "x86_64")]
