@@ -159,14 +159,16 @@ fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-#[cfg(all(test, any(feature = "faer", feature = "lapack")))]
+#[cfg(test)]
 mod tests {
+    use half::bf16;
     use proptest::prelude::*;
 
     use super::*;
     use crate::kernels::dispatch::tests::on_each;
 
     proptest! {
+        #[cfg(any(feature = "faer", feature = "lapack"))]
         #[test]
         fn a_dot_product_is_near_the_plain_sum_and_the_same_on_every_instruction_set(
             pairs in prop::collection::vec((-10.0..10.0_f32, -10.0..10.0_f32), 0..300),
@@ -179,6 +181,53 @@ mod tests {
             for (set, found) in &results {
                 prop_assert!((found - expected).abs() <= bound, "{:?}: {} {}", set, found, expected);
                 prop_assert_eq!(found.to_bits(), results[0].1.to_bits(), "{:?}", set);
+            }
+        }
+
+        #[test]
+        fn the_cost_of_a_row_is_near_the_plain_sums_and_the_same_on_every_instruction_set(
+            weights in prop::collection::vec((-10.0..10.0_f32, 0.0..10.0_f64, any::<bool>()), 0..300),
+        ) {
+            let run: Vec<f32> = weights.iter().map(|&(weight, _, _)| weight).collect();
+            let energies: Vec<f64> = weights.iter().map(|&(_, energy, _)| energy).collect();
+            let mut marks = vec![0_u64; weights.len().div_ceil(WORD)];
+            for (i, _) in weights.iter().enumerate().filter(|(_, (_, _, marked))| *marked) {
+                marks[i / WORD] |= 1 << (i % WORD);
+            }
+            let cost = |&(w, e, _): &(f32, f64, bool)| f64::from(w).powi(2) * e;
+            let total: f64 = weights.iter().map(cost).sum();
+            let lost: f64 = weights.iter().filter(|(_, _, marked)| *marked).map(cost).sum();
+            let results = on_each(|| row_cost(&run, 1.0, &energies, &marks));
+            for (set, found) in &results {
+                prop_assert!((found.total - total).abs() <= 1e-13 * total, "{:?}", set);
+                prop_assert!((found.lost - lost).abs() <= 1e-13 * total, "{:?}", set);
+                prop_assert_eq!(found, &results[0].1, "{:?}", set);
+            }
+        }
+
+        #[test]
+        fn squares_are_added_in_order_on_every_instruction_set(
+            tokens in prop::collection::vec(prop::collection::vec(-1e18..1e18_f32, 37), RUNS),
+            weights in prop_oneof![Just([1.0; RUNS]), any::<[u8; RUNS]>().prop_map(|w| w.map(f64::from))],
+        ) {
+            let tokens: Vec<Vec<bf16>> = tokens
+                .into_iter()
+                .map(|token| token.into_iter().map(bf16::from_f32).collect())
+                .collect();
+            let mut expected = vec![1.0; 37];
+            for (token, weight) in tokens.iter().zip(weights) {
+                for (sum, x) in expected.iter_mut().zip(token) {
+                    *sum += weight * x.to_f64().powi(2);
+                }
+            }
+            let runs = std::array::from_fn(|i| &tokens[i][..]);
+            for (set, sums) in on_each(|| {
+                let mut sums = vec![1.0; 37];
+                add_squares(&mut sums, &runs, &weights);
+                sums
+            }) {
+                let bits = |sums: &[f64]| sums.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&sums), bits(&expected), "{:?}", set);
             }
         }
     }

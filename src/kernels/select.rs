@@ -526,7 +526,10 @@ mod tests {
         #[test]
         fn the_cut_is_where_sorting_puts_it_on_every_instruction_set(
             few_values: bool,
-            mut scores in prop::collection::vec(0.0..1.0_f32, 1..2000),
+            mut scores in prop_oneof![
+                prop::collection::vec(0.0..1.0_f32, 1..3000),
+                prop::collection::vec(0.0..1e-3_f32, 5000..9000),
+            ],
             rank: prop::sample::Index,
         ) {
             if few_values {
@@ -541,6 +544,34 @@ mod tests {
             let ties = sorted[..count].iter().filter(|s| s.key() == threshold.key()).count();
             for (set, found) in on_each(|| cut(&scores, count)) {
                 prop_assert_eq!((found.threshold, found.ties), (threshold, ties), "{:?}", set);
+            }
+        }
+
+        #[test]
+        fn the_lowest_are_those_that_sort_first_on_every_instruction_set(
+            few_values: bool,
+            mut scores in prop::collection::vec(0.0..1.0_f64, 1..700),
+            rank: prop::sample::Index,
+            start in 0..200_usize,
+        ) {
+            if few_values {
+                for s in &mut scores {
+                    *s = (*s * 5.0).floor();
+                }
+            }
+            let count = rank.index(scores.len() + 1);
+            let mut order: Vec<usize> = (0..scores.len()).collect();
+            order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            let mut expected = vec![0_u64; (start + scores.len()).div_ceil(64)];
+            for place in order[..count].iter().map(|i| start + i) {
+                expected[place / 64] |= 1 << (place % 64);
+            }
+            for (set, marks) in on_each(|| {
+                let mut marks = vec![0; expected.len()];
+                mark_lowest(&scores, count, &mut marks, start);
+                marks
+            }) {
+                prop_assert_eq!(&marks, &expected, "{:?}", set);
             }
         }
 

@@ -1,8 +1,14 @@
 //! AVX2: 8 numbers of `f32`, or 4 of `f64`, a vector.
 
 use std::arch::x86_64::{
-    _CMP_GT_OQ, _CMP_LT_OQ, _mm256_cmp_pd, _mm256_cmp_ps, _mm256_loadu_pd, _mm256_loadu_ps,
-    _mm256_movemask_pd, _mm256_movemask_ps, _mm256_set1_pd, _mm256_set1_ps,
+    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_and_si256,
+    _mm256_andnot_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_cmp_pd, _mm256_cmp_ps,
+    _mm256_cmpeq_epi16, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64, _mm256_loadu_pd, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_movemask_pd, _mm256_movemask_ps, _mm256_permutevar8x32_ps,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_slli_epi16, _mm256_slli_epi32, _mm256_slli_epi64,
+    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32,
+    _mm256_sub_epi64,
 };
 
 use super::{AddMarked, Clear, Compare, WORD};
@@ -35,7 +41,15 @@ macro_rules! word {
 }
 
 macro_rules! compare {
-    ($t:ty, $load:ident, $set:ident, $compare:ident, $mask:ident) => {
+    (
+        $t:ty,
+        $load:ident,
+        $set:ident,
+        $compare:ident,
+        $mask:ident,
+        $store:ident,
+        $compress:ident
+    ) => {
         impl Compare<$t> for Avx2 {
             #[inline(always)]
             fn below(self, run: &[$t; WORD], bound: $t) -> u64 {
@@ -57,6 +71,36 @@ macro_rules! compare {
                     $mask($compare::<_CMP_LT_OQ>($load(left), $load(right)))
                 })
             }
+
+            #[inline(always)]
+            fn survey(
+                self,
+                run: &[$t; WORD],
+                low: $t,
+                high: $t,
+                out: &mut [$t; WORD],
+            ) -> (u32, u32) {
+                const LANES: usize = 32 / size_of::<$t>();
+                let (mut below, mut within) = (0, 0);
+                for run in run.as_chunks::<LANES>().0 {
+                    // So far no more vectors than were read are full, and there is room for all.
+                    let Some(out) = out[within as usize..].first_chunk_mut::<LANES>() else {
+                        break;
+                    };
+                    // SAFETY: `self` proves that the machine has AVX2, and both runs fill a vector.
+                    let (lower, inside) = unsafe {
+                        let numbers = $load(run.as_ptr());
+                        let lower = $mask($compare::<_CMP_LT_OQ>(numbers, $set(low)));
+                        let up_to = $mask($compare::<_CMP_LE_OQ>(numbers, $set(high)));
+                        let inside = (up_to & !lower) as usize;
+                        $store(out.as_mut_ptr(), $compress(numbers, inside));
+                        (lower.count_ones(), inside.count_ones())
+                    };
+                    below += lower;
+                    within += inside;
+                }
+                (below, within)
+            }
         }
     };
 }
@@ -66,17 +110,123 @@ compare!(
     _mm256_loadu_ps,
     _mm256_set1_ps,
     _mm256_cmp_ps,
-    _mm256_movemask_ps
+    _mm256_movemask_ps,
+    _mm256_storeu_ps,
+    compress_ps
 );
 compare!(
     f64,
     _mm256_loadu_pd,
     _mm256_set1_pd,
     _mm256_cmp_pd,
-    _mm256_movemask_pd
+    _mm256_movemask_pd,
+    _mm256_storeu_pd,
+    compress_pd
 );
 
+/// For each set of lanes, the numbers of those lanes, then of others: what moves the lanes of the
+/// set to the front. A lane is `SIZE` numbers of 32 bits wide.
+const fn to_front<const SETS: usize, const SIZE: usize>() -> [[u32; 8]; SETS] {
+    let mut table = [[0; 8]; SETS];
+    let mut set = 0;
+    while set < SETS {
+        let (mut lane, mut len) = (0, 0);
+        while lane < 8 / SIZE {
+            if set >> lane & 1 == 1 {
+                let mut part = 0;
+                while part < SIZE {
+                    #[allow(clippy::cast_possible_truncation, reason = "there are eight")]
+                    let number = (lane * SIZE + part) as u32;
+                    table[set][len] = number;
+                    len += 1;
+                    part += 1;
+                }
+            }
+            lane += 1;
+        }
+        set += 1;
+    }
+    table
+}
+
+static TO_FRONT_PS: [[u32; 8]; 256] = to_front::<256, 1>();
+static TO_FRONT_PD: [[u32; 8]; 16] = to_front::<16, 2>();
+
+/// Moves the lanes whose bit is set to the front.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn compress_ps(numbers: __m256, lanes: usize) -> __m256 {
+    let places = &TO_FRONT_PS[lanes % 256];
+    // SAFETY: the places fill a vector.
+    unsafe { _mm256_permutevar8x32_ps(numbers, _mm256_loadu_si256(places.as_ptr().cast())) }
+}
+
+/// Moves the lanes whose bit is set to the front.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn compress_pd(numbers: __m256d, lanes: usize) -> __m256d {
+    let places = &TO_FRONT_PD[lanes % 16];
+    // SAFETY: the places fill a vector.
+    let places = unsafe { _mm256_loadu_si256(places.as_ptr().cast()) };
+    _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(numbers), places))
+}
+
 impl AddMarked for Avx2 {}
-impl Clear<u16> for Avx2 {}
-impl Clear<u32> for Avx2 {}
-impl Clear<u64> for Avx2 {}
+
+macro_rules! clear {
+    (
+        $t:ty, $signed:ty, $set:ident, $equal:ident, $shift:ident, $subtract:ident
+    ) => {
+        impl Clear<$t> for Avx2 {
+            #[inline(always)]
+            fn clear(self, run: &mut [$t; WORD], marks: u64) -> usize {
+                const LANES: usize = 32 / size_of::<$t>();
+                let bits: [$t; LANES] = std::array::from_fn(|lane| 1 << lane);
+                let mut zeros = [0; LANES];
+                // SAFETY: `self` proves that the machine has AVX2, and all runs fill a vector.
+                unsafe {
+                    let bits = _mm256_loadu_si256(bits.as_ptr().cast());
+                    let mut count = _mm256_setzero_si256();
+                    for (i, run) in run.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                        #[allow(clippy::cast_possible_truncation, reason = "the bits of a vector")]
+                        let marks = $set((marks >> (i * LANES)) as $signed);
+                        let marked = $equal(_mm256_and_si256(marks, bits), bits);
+                        let run: *mut __m256i = run.as_mut_ptr().cast();
+                        let numbers = _mm256_andnot_si256(marked, _mm256_loadu_si256(run));
+                        _mm256_storeu_si256(run, numbers);
+                        // Without the sign. Where that is zero, all bits are set: that is -1.
+                        let zero = $equal($shift::<1>(numbers), _mm256_setzero_si256());
+                        count = $subtract(count, zero);
+                    }
+                    _mm256_storeu_si256(zeros.as_mut_ptr().cast(), count);
+                }
+                zeros.iter().map(|&zeros: &$t| zeros as usize).sum()
+            }
+        }
+    };
+}
+
+clear!(
+    u16,
+    i16,
+    _mm256_set1_epi16,
+    _mm256_cmpeq_epi16,
+    _mm256_slli_epi16,
+    _mm256_sub_epi16
+);
+clear!(
+    u32,
+    i32,
+    _mm256_set1_epi32,
+    _mm256_cmpeq_epi32,
+    _mm256_slli_epi32,
+    _mm256_sub_epi32
+);
+clear!(
+    u64,
+    i64,
+    _mm256_set1_epi64x,
+    _mm256_cmpeq_epi64,
+    _mm256_slli_epi64,
+    _mm256_sub_epi64
+);

@@ -245,23 +245,73 @@ mod tests {
         assert_eq!(simd.less(&left, &right), bits(|i| left[i] < right[i]));
     }
 
+    fn check_clear<B: Clearable + std::fmt::Debug>(simd: impl Simd, run: &[B; WORD], marks: u64) {
+        let marked = |i: usize| marks >> i & 1 == 1;
+        let expected: [B; WORD] =
+            std::array::from_fn(|i| if marked(i) { B::zero() } else { run[i] });
+        let zeros = expected
+            .iter()
+            .filter(|&&bits| bits << 1 == B::zero())
+            .count();
+        let mut cleared = *run;
+        assert_eq!(B::clear(simd, &mut cleared, marks), zeros);
+        assert_eq!(cleared, expected);
+    }
+
+    fn check_add_marked(simd: impl AddMarked, sums: [f64; LANES], values: [f64; LANES], marks: u8) {
+        let mut found = sums;
+        simd.add_marked(&mut found, &values, marks);
+        for (i, found) in found.iter().enumerate() {
+            let sum = sums[i] + if marks >> i & 1 == 1 { values[i] } else { 0.0 };
+            assert_eq!(found.to_bits(), sum.to_bits());
+        }
+    }
+
+    /// Runs a check on every instruction set of the machine.
+    macro_rules! on_each {
+        ($check:ident($($argument:expr),*)) => {
+            $check(Portable, $($argument),*);
+            #[cfg(target_arch = "x86_64")]
+            {
+                if let Some(avx2) = Avx2::detect() {
+                    $check(avx2, $($argument),*);
+                }
+                if let Some(avx512) = Avx512::detect() {
+                    $check(avx512, $($argument),*);
+                }
+            }
+        };
+    }
+
     proptest! {
         #[test]
         fn every_instruction_set_compares_alike(
             left in numbers(),
             right in numbers(),
-            bound in numbers().prop_map(|numbers| numbers[0]).prop_filter("a number", |x| !x.is_nan()),
+            bound in numbers()
+                .prop_map(|numbers| numbers[0])
+                .prop_filter("a number", |x| !x.is_nan()),
         ) {
-            check(Portable, &left, &right, bound);
-            #[cfg(target_arch = "x86_64")]
-            {
-                if let Some(avx2) = Avx2::detect() {
-                    check(avx2, &left, &right, bound);
-                }
-                if let Some(avx512) = Avx512::detect() {
-                    check(avx512, &left, &right, bound);
-                }
-            }
+            on_each!(check(&left, &right, bound));
+        }
+
+        #[test]
+        fn every_instruction_set_clears_alike(
+            numbers in prop::collection::vec(prop_oneof![Just(0), Just(1_u64 << 63), any::<u64>()], WORD),
+            marks: u64,
+        ) {
+            let run: [u64; WORD] = numbers.try_into().expect("64 numbers");
+            on_each!(check_clear(&run, marks));
+            on_each!(check_clear(&run.map(|bits| (bits >> 32) as u32), marks));
+            on_each!(check_clear(&run.map(|bits| (bits >> 48) as u16), marks));
+        }
+
+        #[test]
+        fn every_instruction_set_adds_alike(
+            sums: [u16; LANES], values: [u16; LANES], marks: u8,
+        ) {
+            let (sums, values) = (sums.map(f64::from), values.map(|x| f64::from(x) / 3.0));
+            on_each!(check_add_marked(sums, values, marks));
         }
     }
 }
