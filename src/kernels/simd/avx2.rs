@@ -11,6 +11,8 @@ use std::arch::x86_64::{
     _mm256_sub_epi64,
 };
 
+use num_traits::ToPrimitive;
+
 use super::{AddMarked, Clear, Compare, WORD};
 
 /// The proof that the machine has AVX2, and the instructions on bits of the same generation.
@@ -92,7 +94,7 @@ macro_rules! compare {
                         let numbers = $load(run.as_ptr());
                         let lower = $mask($compare::<_CMP_LT_OQ>(numbers, $set(low)));
                         let up_to = $mask($compare::<_CMP_LE_OQ>(numbers, $set(high)));
-                        let inside = (up_to & !lower) as usize;
+                        let inside = (up_to & !lower).cast_unsigned() as usize;
                         $store(out.as_mut_ptr(), $compress(numbers, inside));
                         (lower.count_ones(), inside.count_ones())
                     };
@@ -175,7 +177,7 @@ impl AddMarked for Avx2 {}
 
 macro_rules! clear {
     (
-        $t:ty, $signed:ty, $set:ident, $equal:ident, $shift:ident, $subtract:ident
+        $t:ty, $set:ident, $equal:ident, $shift:ident, $subtract:ident
     ) => {
         impl Clear<$t> for Avx2 {
             #[inline(always)]
@@ -189,7 +191,7 @@ macro_rules! clear {
                     let mut count = _mm256_setzero_si256();
                     for (i, run) in run.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                         #[allow(clippy::cast_possible_truncation, reason = "the bits of a vector")]
-                        let marks = $set((marks >> (i * LANES)) as $signed);
+                        let marks = $set(((marks >> (i * LANES)) as $t).cast_signed());
                         let marked = $equal(_mm256_and_si256(marks, bits), bits);
                         let run: *mut __m256i = run.as_mut_ptr().cast();
                         let numbers = _mm256_andnot_si256(marked, _mm256_loadu_si256(run));
@@ -200,7 +202,7 @@ macro_rules! clear {
                     }
                     _mm256_storeu_si256(zeros.as_mut_ptr().cast(), count);
                 }
-                zeros.iter().map(|&zeros: &$t| zeros as usize).sum()
+                zeros.iter().filter_map(<$t>::to_usize).sum()
             }
         }
     };
@@ -208,7 +210,6 @@ macro_rules! clear {
 
 clear!(
     u16,
-    i16,
     _mm256_set1_epi16,
     _mm256_cmpeq_epi16,
     _mm256_slli_epi16,
@@ -216,7 +217,6 @@ clear!(
 );
 clear!(
     u32,
-    i32,
     _mm256_set1_epi32,
     _mm256_cmpeq_epi32,
     _mm256_slli_epi32,
@@ -224,7 +224,6 @@ clear!(
 );
 clear!(
     u64,
-    i64,
     _mm256_set1_epi64x,
     _mm256_cmpeq_epi64,
     _mm256_slli_epi64,
