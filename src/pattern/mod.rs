@@ -287,6 +287,36 @@ pub enum Pattern {
     Threshold(f64),
 }
 
+impl Pattern {
+    /// The same pattern with another sparsity; `None` for N:M, whose numbers are its sparsity.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use wanda::Pattern;
+    ///
+    /// let denser = Pattern::PerLayer(0.5).with_sparsity(0.25);
+    /// assert_eq!(denser, Some(Pattern::PerLayer(0.25)));
+    /// assert_eq!(Pattern::NOfM { keep: 2, of: 4 }.with_sparsity(0.25), None);
+    /// ```
+    #[must_use]
+    pub fn with_sparsity(self, sparsity: f64) -> Option<Self> {
+        Some(match self {
+            Self::PerOutput(_) => Self::PerOutput(sparsity),
+            Self::PerLayer(_) => Self::PerLayer(sparsity),
+            Self::PerInput(_) => Self::PerInput(sparsity),
+            Self::NOfM { .. } => return None,
+            Self::Block { rows, cols, .. } => Self::Block {
+                rows,
+                cols,
+                sparsity,
+            },
+            Self::Cumulative(_) => Self::Cumulative(sparsity),
+            Self::Threshold(_) => Self::Threshold(sparsity),
+        })
+    }
+}
+
 impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for &P {
     fn name(&self) -> String {
         (**self).name()

@@ -1,6 +1,9 @@
 //! The command line.
 
-use crate::recipe::{Method, Recipe, Update};
+use crate::{
+    plan::Choice,
+    recipe::{Method, Recipe, Update},
+};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use wanda::Pattern;
@@ -20,6 +23,10 @@ Examples:
 
   Wanda, with the weights that stay making up for those that go:
     cargo run --release -p prune-llm -- --method wanda --update obs
+
+  More of some layers and nothing of others; first see what would happen:
+    cargo run --release -p prune-llm -- \\
+      --exclude layers.0. --sparsity-of mlp=0.6 --dry-run
 
   Magnitude pruning, the baseline, with a report as JSON:
     cargo run --release -p prune-llm -- \\
@@ -113,11 +120,25 @@ pub struct PruneArgs {
     #[arg(long, default_value = "0.5")]
     pub pattern: Pattern,
 
+    #[command(flatten)]
+    pub layers: Choice,
+
+    /// List the layers and what would become of each, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How many tokens the dense and the pruned model continue a text by, to be seen side by side
+    ///
+    /// A model whose blocks take more than 1 GB in f32 is read once for each of them.
+    #[arg(long, value_name = "TOKENS", default_value_t = 32)]
+    pub continuation: usize,
+
     /// The folder to write the pruned model to [default: ./MODEL-METHOD-PATTERN, with the update
     /// after the method if it is not the method's own]
     ///
     /// It must not exist, be empty, or have been written by this program, in which case it is
-    /// replaced once the new one is complete.
+    /// replaced once the new one is complete. Until then all is in the folder `.DIR.unfinished`
+    /// beside it, and a run that was stopped is gone on with by the same command.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 

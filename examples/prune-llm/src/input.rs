@@ -1,4 +1,4 @@
-//! From what the user names to a model in memory.
+//! From what the user names to a model ready to be read.
 
 use crate::{
     fetch,
@@ -80,33 +80,32 @@ impl Location {
         &self.path
     }
 
-    /// Reads the model.
+    /// Opens the model. Its weights are read when their turn comes.
     ///
     /// # Errors
     /// It is damaged, incomplete, or of an architecture that is not supported.
-    pub fn load(self, progress: Progress) -> Result<Input> {
+    pub fn open(self) -> Result<Input> {
         let context = format!("cannot use the model `{}`", self.path.display());
-        self.read(progress).context(context)
+        self.read().context(context)
     }
 
-    fn read(self, progress: Progress) -> Result<Input> {
+    fn read(self) -> Result<Input> {
         if self.path.is_dir() {
-            let (config, mut source, companions) = checkpoint::open(&self.path)?;
+            let (config, source, companions) = checkpoint::open(&self.path)?;
             let tokenizer = tokenizer::from_companions(&companions)?;
-            self.assemble(config, &mut source, tokenizer, companions, progress)
+            self.assemble(config, Box::new(source), tokenizer, companions)
         } else {
-            let (config, mut source, tokenizer, companions) = gguf::open(&self.path)?;
-            self.assemble(config, &mut source, tokenizer, companions, progress)
+            let (config, source, tokenizer, companions) = gguf::open(&self.path)?;
+            self.assemble(config, Box::new(source), tokenizer, companions)
         }
     }
 
     fn assemble(
         self,
         config: Config,
-        source: &mut dyn TensorSource,
+        source: Box<dyn TensorSource>,
         tokenizer: Tokenizer,
         mut companions: Companions,
-        progress: Progress,
     ) -> Result<Input> {
         if !companions.contains_key(tokenizer::GENERATION_CONFIG) {
             let made = tokenizer::generation_config(&config)?;
@@ -114,7 +113,7 @@ impl Location {
         }
         Ok(Input {
             name: self.name,
-            model: Model::load(config, source, progress)?,
+            model: Model::open(config, source)?,
             tokenizer,
             companions,
         })

@@ -7,18 +7,23 @@
 
 pub mod cli;
 pub mod compare;
+pub mod dry_run;
 pub mod fetch;
+pub mod hidden;
 pub mod input;
 pub mod json;
 pub mod matrix;
 pub mod model;
 pub mod perplexity;
+pub mod plan;
 pub mod progress;
 pub mod prune;
 pub mod recipe;
 pub mod report;
+pub mod resume;
 pub mod run;
 pub mod sample;
+pub mod settings;
 pub mod setup;
 pub mod staging;
 pub mod stats;

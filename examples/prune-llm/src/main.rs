@@ -4,6 +4,7 @@ use clap::Parser;
 use prune_llm::{
     cli::{Cli, Job},
     compare::compare,
+    dry_run::dry_run,
     progress::Progress,
     run::run,
 };
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let progress = Progress::new();
     let result = match Cli::parse().job() {
+        Job::Prune(args) if args.dry_run => dry_run(&args, progress),
         Job::Prune(args) => run(&args, progress).map(drop),
         Job::Compare(args) => compare(&args, progress).map(drop),
     };

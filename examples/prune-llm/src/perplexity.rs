@@ -1,47 +1,94 @@
 //! How well a model predicts a text.
 
 use crate::{
+    hidden::HiddenStates,
     matrix,
-    model::{Model, Output, ops},
+    model::{Block, Model, Output, ops},
     progress::Progress,
     text::Sequences,
 };
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 /// Tokens whose logits are held at a time: a vocabulary's worth of floats each.
 const ROWS: usize = 256;
+/// What the hidden states of windows that go through the model together may take.
+const HIDDEN_BYTES: usize = 1 << 28;
 
 /// exp of the mean negative log likelihood of every token but the first of each window.
+///
+/// Reads the model once for as many windows as fit into a fixed amount of memory.
 ///
 /// # Errors
 /// The windows are longer than the model allows, or hold tokens it does not know.
 pub fn perplexity(model: &Model, windows: &Sequences, progress: Progress) -> Result<f64> {
-    let rope = model.rope(windows.length())?;
-    let mut batches = windows.embed(model)?;
-    let bar = progress.bar(
-        "evaluating",
-        batches.len() * model.blocks().len() + windows.count(),
-    );
-    for block in model.blocks() {
-        let block = block.widened()?;
-        for x in &mut batches {
-            *x = block.forward(x, &rope)?;
-            bar.inc(1);
+    let batch = windows.tokens_per_batch() * model.config.hidden_size * size_of::<f32>();
+    let batches = windows.batches().count();
+    let bar = progress.bar("evaluating", batches * model.blocks() + windows.count());
+    let mut loss = 0.0;
+    for group in windows.groups((HIDDEN_BYTES / batch).max(1)) {
+        let mut evaluation = Evaluation::begin(model, &group)?;
+        for index in 0..model.blocks() {
+            evaluation.advance(&model.block(index)?.widened()?, &bar)?;
         }
+        loss += evaluation.loss(model, &bar)?;
     }
-    let output = model.output()?;
-    let mut texts = windows.iter();
-    let mut total = 0.0;
-    for batch in &batches {
-        for (index, text) in (0..batch.dim(0)?).zip(&mut texts) {
-            total += negative_log_likelihood(&output, &batch.narrow(0, index, 1)?, text)?;
-            bar.inc(1);
-        }
-    }
+    Ok(from_loss(loss, windows))
+}
+
+/// The perplexity when `loss` is the negative log likelihood of all that is predicted.
+fn from_loss(loss: f64, windows: &Sequences) -> f64 {
     let predicted = windows.count() * (windows.length() - 1);
-    Ok((total / predicted as f64).exp())
+    (loss / predicted as f64).exp()
+}
+
+/// Windows on their way through a model whose blocks are seen one at a time.
+#[derive(Debug)]
+pub struct Evaluation<'a> {
+    windows: &'a Sequences,
+    hidden: HiddenStates,
+}
+
+impl<'a> Evaluation<'a> {
+    /// Before the first block.
+    ///
+    /// # Errors
+    /// The windows are longer than the model allows, or hold tokens it does not know.
+    pub fn begin(model: &Model, windows: &'a Sequences) -> Result<Self> {
+        Ok(Self {
+            windows,
+            hidden: HiddenStates::embed(model, windows, DType::F32)?,
+        })
+    }
+
+    /// Runs the next block.
+    ///
+    /// # Errors
+    /// When candle cannot compute.
+    pub fn advance(&mut self, block: &Block, bar: &ProgressBar) -> Result<()> {
+        self.hidden.advance(block, bar)
+    }
+
+    /// The perplexity, after the last block.
+    ///
+    /// # Errors
+    /// When the output head cannot be read.
+    pub fn perplexity(&self, model: &Model) -> Result<f64> {
+        let loss = self.loss(model, &ProgressBar::hidden())?;
+        Ok(from_loss(loss, self.windows))
+    }
+
+    fn loss(&self, model: &Model, bar: &ProgressBar) -> Result<f64> {
+        let output = model.output()?;
+        let mut total = 0.0;
+        for (x, text) in self.hidden.texts().zip(self.windows.iter()) {
+            total += negative_log_likelihood(&output, &x?, text)?;
+            bar.inc(1);
+        }
+        Ok(total)
+    }
 }
 
 /// The sum over all tokens of `text` but the first, `x` being the last block's output for it.

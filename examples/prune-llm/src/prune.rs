@@ -1,14 +1,18 @@
 //! Calibrating and pruning, block by block.
 
 use crate::{
+    hidden::HiddenStates,
     matrix,
-    model::{Model, Tap},
+    model::{Block, Model, Observer, Tap, layer_name},
+    plan::Plan,
     progress::Progress,
-    recipe::Recipe,
     stats::InputStats,
     text::Sequences,
 };
 use anyhow::{Context, Result};
+use candle_core::Tensor;
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     time::{Duration, Instant},
@@ -16,7 +20,7 @@ use std::{
 use wanda::{ActivationStats, LayerReport, NoStats, Pruner};
 
 /// What pruning a model gave.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Every pruned layer, in the order of the model.
     pub layers: Vec<(String, LayerReport)>,
@@ -54,78 +58,156 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Prunes all linear layers in the blocks of `model`.
+/// How far pruning has come.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Blocks that are finished.
+    pub blocks: usize,
+    /// What the last of them puts out for the calibration texts, or what the first block reads.
+    /// `None` without calibration.
+    pub hidden: Option<HiddenStates>,
+    /// What pruning them gave.
+    pub outcome: Outcome,
+}
+
+impl Done {
+    /// Nothing yet.
+    ///
+    /// # Errors
+    /// The calibration texts are longer than the model allows, or hold tokens it does not know.
+    pub fn nothing(model: &Model, calibration: Option<&Sequences>) -> Result<Self> {
+        let hidden = calibration.map(|texts| HiddenStates::embed(model, texts, model.dtype()?));
+        Ok(Self {
+            hidden: hidden.transpose()?,
+            ..Self::default()
+        })
+    }
+}
+
+/// Is handed every block that is finished.
+pub trait Sink {
+    /// `done.blocks` counts this block too, and `done.hidden` is what it puts out.
+    ///
+    /// # Errors
+    /// Whatever stops the pruning.
+    fn finished(&mut self, block: &Block, done: &Done) -> Result<()>;
+}
+
+/// Prunes the linear layers in the blocks of `model` as planned, and hands them to `sink`. One
+/// block is in memory at a time.
 ///
-/// With calibration sequences: all statistics of a block come from the block while it is dense,
-/// fed with what the already pruned blocks before it put out; then all of its layers are pruned,
-/// and the block runs again for the next one's input. Without them no forward pass is made.
+/// With calibration: all statistics of a block come from the block while it is dense, fed with
+/// what the already pruned blocks before it put out; then its layers are pruned, and the block
+/// runs again for the next one's input. Without it no forward pass is made.
 ///
 /// # Errors
-/// A recipe that needs statistics is given none, or the weights cannot be pruned.
+/// A recipe that needs statistics is given none, the weights cannot be read or pruned, or what the
+/// sink returns.
 pub fn prune(
-    model: &mut Model,
-    recipe: &Recipe,
-    calibration: Option<&Sequences>,
+    model: &Model,
+    plan: &Plan,
+    mut done: Done,
+    sink: &mut dyn Sink,
     progress: Progress,
 ) -> Result<Outcome> {
-    let pruner = Pruner::new(recipe.method.metric(), recipe.pattern).update(recipe.update);
-    let mut outcome = Outcome::default();
-    let blocks = model.blocks().len();
-    let mut hidden = match calibration {
-        Some(sequences) => Some((model.rope(sequences.length())?, sequences.embed(model)?)),
-        None => None,
-    };
-    let passes = hidden.as_ref().map_or(1, |(_, batches)| 2 * batches.len());
-    let bar = progress.bar("pruning", passes * blocks);
-    for (index, block) in model.blocks().iter().enumerate() {
-        let start = Instant::now();
-        let stats = match &hidden {
-            Some((rope, batches)) => {
-                let dense = block.widened()?;
-                let mut stats = if recipe.needs_gram() {
-                    InputStats::grams(&model.config)
-                } else {
-                    InputStats::norms(&model.config)
-                };
-                for x in batches {
-                    dense
-                        .observe(x, rope, &mut stats)
-                        .with_context(|| format!("calibration failed in block {index}"))?;
-                    bar.inc(1);
-                }
-                Some(stats)
-            }
+    let passes = done
+        .hidden
+        .as_ref()
+        .map_or(1, |hidden| 2 * hidden.batches());
+    let bar = progress.bar("pruning", passes * (model.blocks() - done.blocks));
+    while done.blocks < model.blocks() {
+        let index = done.blocks;
+        let clock = Instant::now();
+        let block = model.block(index)?;
+        let stats = match &done.hidden {
+            Some(hidden) => Some(observe(model, &block, index, plan, hidden, &bar)?),
             None => None,
         };
-        outcome.calibrate += start.elapsed();
+        done.outcome.calibrate += clock.elapsed();
 
-        let start = Instant::now();
-        for tap in Tap::ALL {
-            let stats = stats
-                .as_ref()
-                .map_or(&NoStats as &dyn ActivationStats, |stats| stats.at(tap));
-            for &layer in tap.layers() {
-                let name = format!("model.layers.{index}.{}", layer.module());
-                let report = matrix::prune_in_place(block.linear(layer), &pruner, stats)
-                    .with_context(|| format!("cannot prune `{name}`"))?;
-                outcome.layers.push((name, report));
-            }
-        }
+        let clock = Instant::now();
+        let layers = prune_block(&block, index, plan, stats.as_ref())?;
+        done.outcome.layers.extend(layers);
         // Gram matrices are large; the forward pass gets their memory.
         drop(stats);
-        outcome.prune += start.elapsed();
+        done.outcome.prune += clock.elapsed();
 
-        let start = Instant::now();
-        if let Some((rope, batches)) = &mut hidden
-            && index + 1 < blocks
+        let clock = Instant::now();
+        done.blocks += 1;
+        if let Some(hidden) = &mut done.hidden
+            && done.blocks < model.blocks()
         {
-            let sparse = block.widened()?;
-            for x in batches {
-                *x = sparse.forward(x, rope)?;
-                bar.inc(1);
-            }
+            hidden.advance(&block.widened()?, &bar)?;
         }
-        outcome.calibrate += start.elapsed();
+        done.outcome.calibrate += clock.elapsed();
+        sink.finished(&block, &done)?;
     }
-    Ok(outcome)
+    Ok(done.outcome)
+}
+
+/// The statistics of a dense block's inputs.
+fn observe(
+    model: &Model,
+    block: &Block,
+    index: usize,
+    plan: &Plan,
+    hidden: &HiddenStates,
+    bar: &ProgressBar,
+) -> Result<InputStats> {
+    let mut stats = if plan.recipe.needs_gram() {
+        InputStats::grams(&model.config)
+    } else {
+        InputStats::norms(&model.config)
+    };
+    let needed = Tap::ALL.map(|tap| plan.needs(index, tap));
+    if needed.contains(&true) {
+        let mut observer = Needed {
+            needed,
+            stats: &mut stats,
+        };
+        hidden
+            .observe(&block.widened()?, &mut observer, bar)
+            .with_context(|| format!("calibration failed in block {index}"))?;
+    }
+    Ok(stats)
+}
+
+/// Passes on the inputs of layers that are pruned.
+struct Needed<'a> {
+    needed: [bool; Tap::ALL.len()],
+    stats: &'a mut InputStats,
+}
+
+impl Observer for Needed<'_> {
+    fn input(&mut self, tap: Tap, input: &Tensor) -> Result<()> {
+        if self.needed[tap as usize] {
+            self.stats.input(tap, input)?;
+        }
+        Ok(())
+    }
+}
+
+/// Prunes the layers of a block where they are.
+fn prune_block(
+    block: &Block,
+    index: usize,
+    plan: &Plan,
+    stats: Option<&InputStats>,
+) -> Result<Vec<(String, LayerReport)>> {
+    let mut layers = Vec::new();
+    for tap in Tap::ALL {
+        let stats = stats.map_or(&NoStats as &dyn ActivationStats, |stats| stats.at(tap));
+        for &layer in tap.layers() {
+            let Some(pattern) = plan.pattern(index, layer) else {
+                continue;
+            };
+            let name = layer_name(index, layer);
+            let pruner =
+                Pruner::new(plan.recipe.method.metric(), pattern).update(plan.recipe.update);
+            let report = matrix::prune_in_place(block.linear(layer), &pruner, stats)
+                .with_context(|| format!("cannot prune `{name}`"))?;
+            layers.push((name, report));
+        }
+    }
+    Ok(layers)
 }

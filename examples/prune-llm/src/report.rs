@@ -3,6 +3,7 @@
 use crate::{json, prune::Outcome, recipe::Recipe, staging};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{fs, path::Path};
 use wanda::ErrorBasis;
 
@@ -66,6 +67,25 @@ impl Report {
     /// When it cannot be serialized.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         json::pretty(self)
+    }
+
+    /// The report as text, without what differs between two runs of the same job.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub fn to_record(&self) -> Result<Vec<u8>> {
+        const MEASURED: [&str; 2] = ["seconds", "peak_memory_bytes"];
+        let mut report = serde_json::to_value(self)?;
+        let layers = report.get_mut("layers").and_then(Value::as_array_mut);
+        let layers = layers
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut);
+        layers.for_each(|layer| layer.retain(|key, _| !MEASURED.contains(&key.as_str())));
+        if let Some(report) = report.as_object_mut() {
+            report.retain(|key, _| !MEASURED.contains(&key.as_str()));
+        }
+        json::pretty(&report)
     }
 }
 

@@ -3,79 +3,67 @@
 use crate::{
     cli::PruneArgs,
     input::{Input, Location},
-    model::{Model, save},
+    model::{Block, Model, checkpoint, save, save::Writer, tensor_name},
     perplexity::perplexity,
+    plan::Plan,
     progress::Progress,
-    prune,
+    prune::{self, Done, Outcome, Sink},
     recipe::Recipe,
     report::{self, Report, Seconds},
+    resume::{self, Dense, Unfinished},
     sample,
-    setup::Setup,
+    settings::settings,
+    setup::{self, Texts},
     staging, tokenizer,
 };
 use anyhow::{Result, ensure};
-use std::{path::PathBuf, time::Instant};
+use std::{collections::HashSet, path::PathBuf, time::Instant};
 use tokenizers::Tokenizer;
 
-/// What both models are asked to continue, and by how many tokens.
+/// What both models are asked to continue.
 const PROMPT: &str = "The three most important things to know about the ocean are";
-const CONTINUATION: usize = 32;
 
-/// Loads, measures, prunes, measures again, writes; tells of it on standard output.
+/// Measures, prunes, measures again, writes; tells of it on standard output. Goes on where the
+/// same job was stopped.
 ///
 /// # Errors
 /// Whatever keeps it from finishing, with what to do about it.
 pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     let start = Instant::now();
-    let recipe = args.recipe();
     let location = Location::find(args.input.model.as_deref(), progress)?;
-    let find = start.elapsed();
     let output = output_folder(args, &location)?;
     if let Some(path) = &args.report {
         staging::check_file(path)?;
     }
-    let Setup {
-        input:
-            Input {
-                name,
-                mut model,
-                tokenizer,
-                companions,
-            },
-        calibration,
-        evaluation,
-        dense_perplexity,
-        seconds,
-    } = Setup::new(location, &args.input, recipe.needs_calibration(), progress)?;
-    let dense_text = continuation(&model, &tokenizer)?;
-
-    let outcome = prune::prune(&mut model, &recipe, calibration.as_ref(), progress)?;
-    println!("pruned with {recipe}: {outcome}");
-
-    let start = Instant::now();
-    let perplexity = perplexity(&model, &evaluation, progress)?;
-    let evaluate = start.elapsed();
-    println!("pruned perplexity: {perplexity:.3}");
-    println!("\n{PROMPT} ...\n  dense:  {dense_text}");
-    println!("  pruned: {}\n", continuation(&model, &tokenizer)?);
-
-    let report = Report {
-        model: args.input.model.clone().unwrap_or(name),
-        recipe,
-        seed: args.input.seed,
-        dense_perplexity,
-        perplexity,
-        sparsity: outcome.sparsity(),
-        seconds: Seconds {
-            load: find.as_secs_f64() + seconds.load,
-            calibrate: seconds.calibrate + outcome.calibrate.as_secs_f64(),
-            prune: outcome.prune.as_secs_f64(),
-            evaluate: seconds.evaluate + evaluate.as_secs_f64(),
-        },
-        peak_memory_bytes: report::peak_memory_bytes(),
-        layers: report::layers(&outcome),
+    let path = location.path().to_owned();
+    let input = location.open()?;
+    let plan = Plan::new(&input.model.config, args.recipe(), &args.layers)?;
+    let given = Texts::read(&args.input, &input.tokenizer)?;
+    let unfinished = Unfinished::open(&output, settings(args, &path, &given)?)?;
+    let mut job = Job {
+        args,
+        input,
+        plan,
+        given,
+        unfinished,
+        progress,
     };
-    save::save(&model, &companions, &report.to_json()?, &output)?;
+    job.unfinished.state.seconds.load += start.elapsed().as_secs_f64();
+
+    let report = match job.work() {
+        Ok(report) => report,
+        Err(error) if resume::may_get_further(&error) => {
+            let kept = job.unfinished.folder().display();
+            return Err(error.context(format!(
+                "stopped; the same command will go on with what is finished, in `{kept}`"
+            )));
+        }
+        Err(error) => {
+            job.unfinished.discard()?;
+            return Err(error);
+        }
+    };
+    job.unfinished.publish(&output)?;
     println!("written to `{}`", output.display());
     if let Some(path) = &args.report {
         report.write(path)?;
@@ -83,8 +71,178 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     Ok(report)
 }
 
+struct Job<'a> {
+    args: &'a PruneArgs,
+    input: Input,
+    plan: Plan,
+    /// The texts that come from files.
+    given: Texts,
+    unfinished: Unfinished,
+    progress: Progress,
+}
+
+impl Job<'_> {
+    /// All between opening the model and moving the finished one to its place.
+    fn work(&mut self) -> Result<Report> {
+        let texts = self.texts()?;
+        setup::announce(&self.input, &texts);
+        let evaluation = texts.evaluation()?;
+        let dense = self.dense(&texts)?;
+        let outcome = self.prune(&texts)?;
+        println!("pruned with {}: {outcome}", self.plan.recipe);
+
+        let start = Instant::now();
+        let model = self.pruned()?;
+        let perplexity = perplexity(&model, evaluation, self.progress)?;
+        let evaluate = start.elapsed();
+        println!("pruned perplexity: {perplexity:.3}");
+        if self.args.continuation > 0 {
+            println!("\n{PROMPT} ...\n  dense:  {}", dense.continuation);
+            println!("  pruned: {}\n", self.continuation(&model)?);
+        }
+
+        let Seconds {
+            load,
+            calibrate,
+            evaluate: evaluate_dense,
+            ..
+        } = self.unfinished.state.seconds;
+        let args = &self.args.input;
+        let report = Report {
+            model: args.model.clone().unwrap_or(self.input.name.clone()),
+            recipe: self.plan.recipe,
+            seed: args.seed,
+            dense_perplexity: dense.perplexity,
+            perplexity,
+            sparsity: outcome.sparsity(),
+            seconds: Seconds {
+                load,
+                calibrate: calibrate + outcome.calibrate.as_secs_f64(),
+                prune: outcome.prune.as_secs_f64(),
+                evaluate: evaluate_dense + evaluate.as_secs_f64(),
+            },
+            peak_memory_bytes: report::peak_memory_bytes(),
+            layers: report::layers(&outcome),
+        };
+        staging::write(
+            &self.unfinished.model().join(save::RECORD),
+            &report.to_record()?,
+        )?;
+        Ok(report)
+    }
+
+    /// The texts of the files and, where there are none, texts sampled now or before.
+    fn texts(&mut self) -> Result<Texts> {
+        let state = &mut self.unfinished.state;
+        if state.sampled.is_none() {
+            let sampled = self.given.sample(
+                &self.args.input,
+                self.plan.recipe.needs_calibration(),
+                &self.input.model,
+                &mut state.seconds,
+                self.progress,
+            )?;
+            state.sampled = Some(sampled);
+            self.unfinished.save()?;
+        }
+        let sampled = self.unfinished.state.sampled.as_ref();
+        Ok(sampled.map_or(self.given.clone(), |sampled| self.given.or(sampled)))
+    }
+
+    /// What there is to know of the dense model, found out now or before.
+    fn dense(&mut self, texts: &Texts) -> Result<Dense> {
+        if let Some(dense) = &self.unfinished.state.dense {
+            println!("dense perplexity: {:.3}, measured before", dense.perplexity);
+            return Ok(dense.clone());
+        }
+        let dense = Dense {
+            perplexity: setup::dense_perplexity(
+                &self.input.model,
+                texts.evaluation()?,
+                &mut self.unfinished.state.seconds,
+                self.progress,
+            )?,
+            continuation: self.continuation(&self.input.model)?,
+        };
+        self.unfinished.state.dense = Some(dense.clone());
+        self.unfinished.save()?;
+        Ok(dense)
+    }
+
+    /// Writes everything of the pruned model but the record.
+    fn prune(&mut self, texts: &Texts) -> Result<Outcome> {
+        let model = &self.input.model;
+        let folder = self.unfinished.model();
+        let mut writer = Writer::open(&folder, model.layout()?)?;
+        if !self.unfinished.state.copied {
+            for (name, contents) in &self.input.companions {
+                staging::write(&folder.join(name), contents)?;
+            }
+            copy_the_rest(model, &self.plan, &mut writer)?;
+            self.unfinished.state.copied = true;
+            self.unfinished.save()?;
+        }
+        let done = self.unfinished.done(model, texts.calibration.as_ref())?;
+        if done.blocks > 0 {
+            println!("going on after block {} of {}", done.blocks, model.blocks());
+        }
+        let mut sink = BlockWriter {
+            plan: &self.plan,
+            blocks: model.blocks(),
+            writer,
+            unfinished: &mut self.unfinished,
+        };
+        prune::prune(model, &self.plan, done, &mut sink, self.progress)
+    }
+
+    /// The pruned model as it has been written.
+    fn pruned(&self) -> Result<Model> {
+        let (config, source, _) = checkpoint::open(&self.unfinished.model())?;
+        Model::open(config, Box::new(source))
+    }
+
+    /// How a model goes on, on one line.
+    fn continuation(&self, model: &Model) -> Result<String> {
+        continuation(model, &self.input.tokenizer, self.args.continuation)
+    }
+}
+
+/// Copies all that is not pruned, byte for byte.
+fn copy_the_rest(model: &Model, plan: &Plan, writer: &mut Writer) -> Result<()> {
+    let pruned: HashSet<String> = plan
+        .layers()
+        .map(|(block, layer, _)| tensor_name(block, layer.module()))
+        .collect();
+    for name in writer.names() {
+        if !pruned.contains(&name) {
+            writer.fill(&name, |to| model.copy(&name, to))?;
+        }
+    }
+    writer.sync()
+}
+
+/// Writes the layers of every block that is finished.
+struct BlockWriter<'a> {
+    plan: &'a Plan,
+    blocks: usize,
+    writer: Writer,
+    unfinished: &'a mut Unfinished,
+}
+
+impl Sink for BlockWriter<'_> {
+    fn finished(&mut self, block: &Block, done: &Done) -> Result<()> {
+        let index = done.blocks - 1;
+        for (_, layer, _) in self.plan.layers().filter(|(at, ..)| *at == index) {
+            let name = tensor_name(index, layer.module());
+            self.writer.write(&name, block.linear(layer))?;
+        }
+        self.writer.sync()?;
+        self.unfinished.save_block(done, done.blocks == self.blocks)
+    }
+}
+
 /// Where the result goes, refused now if it cannot go there: before the work and not after.
-fn output_folder(args: &PruneArgs, location: &Location) -> Result<PathBuf> {
+pub(crate) fn output_folder(args: &PruneArgs, location: &Location) -> Result<PathBuf> {
     let output = match &args.output {
         Some(folder) => folder.clone(),
         None => default_folder(location.name(), &args.recipe()),
@@ -103,10 +261,12 @@ fn default_folder(model: &str, recipe: &Recipe) -> PathBuf {
     PathBuf::from(format!("{model}-{}-{pattern}", recipe.name()))
 }
 
-/// How a model goes on, on one line.
-fn continuation(model: &Model, tokenizer: &Tokenizer) -> Result<String> {
+fn continuation(model: &Model, tokenizer: &Tokenizer, length: usize) -> Result<String> {
+    if length == 0 {
+        return Ok(String::new());
+    }
     let prompt = tokenizer::tokens(tokenizer, PROMPT)?;
-    let tokens = sample::continuation(model, &prompt, CONTINUATION)?;
+    let tokens = sample::continuation(model, &prompt, length)?;
     let text = tokenizer::text(tokenizer, &tokens)?;
     Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

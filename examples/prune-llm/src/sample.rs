@@ -3,18 +3,22 @@
 
 use crate::{
     matrix,
-    model::{Block, KvCache, Model, Output, Rope, ops},
+    model::{Block, Config, Embedding, KvCache, LinearKind, Model, Output, Rope, ops},
     progress::Progress,
 };
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use rand_pcg::{Pcg64, rand_core::Rng};
 use rayon::prelude::*;
+use std::slice;
 
 /// What the keys and values of texts that are sampled together may take.
 const CACHE_BYTES: usize = 1 << 30;
 /// Texts sampled together at most; more rows make a step slower without making it cheaper a text.
 const BATCH: usize = 64;
+/// What blocks that stay in memory between two tokens may take. Those of a larger model are read
+/// again for every token.
+const BLOCK_BYTES: usize = 1 << 30;
 
 /// `count` texts of `length` tokens, drawn from the model's own distribution.
 ///
@@ -35,7 +39,7 @@ pub fn texts(
         .bos_token_id
         .or(config.eos_token_ids.first().copied())
         .unwrap_or(0);
-    let bytes = KvCache::bytes_per_token(config) * config.num_hidden_layers * length;
+    let bytes = KvCache::bytes_per_token(config) * model.blocks() * length;
     let batch = (CACHE_BYTES / bytes.max(1)).clamp(1, BATCH);
     let bar = progress.bar("sampling", count.div_ceil(batch) * length);
     let mut texts: Vec<Vec<u32>> = Vec::with_capacity(count);
@@ -76,8 +80,8 @@ pub fn texts(
 pub fn continuation(model: &Model, prompt: &[u32], length: usize) -> Result<Vec<u32>> {
     let mut generator = Generator::new(model, 1, prompt.len() + length)?;
     let mut tokens = Vec::with_capacity(length);
-    let mut logits = generator.step(prompt)?;
     while tokens.len() < length {
+        let logits = generator.step(tokens.last().map_or(prompt, slice::from_ref))?;
         let token = matrix::with_rows(&logits, |rows| {
             let row = rows.outer_iter().next_back().context("an empty prompt")?;
             Ok(most_likely(row.to_slice().unwrap_or_default()))
@@ -86,7 +90,6 @@ pub fn continuation(model: &Model, prompt: &[u32], length: usize) -> Result<Vec<
             break;
         }
         tokens.push(token);
-        logits = generator.step(&[token])?;
     }
     Ok(tokens)
 }
@@ -94,6 +97,8 @@ pub fn continuation(model: &Model, prompt: &[u32], length: usize) -> Result<Vec<
 /// Runs a model token by token.
 struct Generator<'a> {
     model: &'a Model,
+    embedding: Embedding,
+    /// The first blocks, as many as may stay in memory.
     blocks: Vec<Block>,
     caches: Vec<KvCache>,
     output: Output,
@@ -103,19 +108,20 @@ struct Generator<'a> {
 
 impl<'a> Generator<'a> {
     fn new(model: &'a Model, sequences: usize, length: usize) -> Result<Self> {
-        let blocks = model.blocks();
+        let rope = model.rope(length)?;
+        let (embedding, output) = model.ends()?;
+        let kept = (BLOCK_BYTES / block_bytes(&model.config)).min(model.blocks());
         Ok(Self {
             model,
-            blocks: blocks
-                .iter()
-                .map(Block::widened)
-                .collect::<Result<_, _>>()?,
-            caches: blocks
-                .iter()
+            embedding,
+            blocks: (0..kept)
+                .map(|index| anyhow::Ok(model.block(index)?.widened()?))
+                .collect::<Result<_>>()?,
+            caches: (0..model.blocks())
                 .map(|_| KvCache::new(&model.config, sequences, length))
                 .collect::<Result<_, _>>()?,
-            output: model.output()?,
-            rope: model.rope(length)?,
+            output,
+            rope,
             sequences,
         })
     }
@@ -123,13 +129,28 @@ impl<'a> Generator<'a> {
     /// Logits after the last of these tokens, one row a text. `tokens` holds the next ones of all
     /// texts, the same number of each.
     fn step(&mut self, tokens: &[u32]) -> Result<Tensor> {
-        let mut x = self.model.embed(tokens, self.sequences)?;
-        for (block, cache) in self.blocks.iter().zip(&mut self.caches) {
-            x = block.extend(&x, &self.rope, cache)?;
+        let mut x = self.embedding.embed(tokens, self.sequences)?;
+        for (index, cache) in self.caches.iter_mut().enumerate() {
+            x = if let Some(block) = self.blocks.get(index) {
+                block.extend(&x, &self.rope, cache)?
+            } else {
+                let block = self.model.block(index)?.widened()?;
+                block.extend(&x, &self.rope, cache)?
+            };
         }
         let last = x.dim(1)? - 1;
         self.output.logits(&x.narrow(1, last, 1)?)
     }
+}
+
+/// What a block's layers take in f32.
+fn block_bytes(config: &Config) -> usize {
+    let layers = LinearKind::ALL.into_iter();
+    let weights = layers.map(|layer| {
+        let (rows, columns) = layer.shape(config);
+        rows * columns
+    });
+    weights.sum::<usize>() * size_of::<f32>()
 }
 
 /// Draws a token with the probability the model gives it.

@@ -1,129 +1,62 @@
-//! What every job begins with: a model in memory, texts, and the perplexity of the dense model.
+//! What every job begins with: texts, and the perplexity of the dense model.
 
 use crate::{
-    cli::InputArgs,
-    input::{Input, Location},
-    model::Model,
-    perplexity::perplexity,
-    progress::Progress,
-    report::Seconds,
-    sample,
-    text::Sequences,
+    cli::InputArgs, input::Input, model::Model, perplexity::perplexity, progress::Progress,
+    report::Seconds, sample, text::Sequences,
 };
-use anyhow::Result;
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Instant};
 use tokenizers::Tokenizer;
 
-/// A model ready to be pruned.
-#[derive(Debug)]
-pub struct Setup {
-    pub input: Input,
-    /// `None` if no data is looked at and none was given.
+/// What to calibrate and to measure on, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Texts {
     pub calibration: Option<Sequences>,
-    pub evaluation: Sequences,
-    pub dense_perplexity: f64,
-    /// What all this took.
-    pub seconds: Seconds,
-}
-
-impl Setup {
-    /// Loads and measures the model that was found; tells of it on standard output.
-    ///
-    /// # Errors
-    /// The model or a text cannot be read, or they do not fit each other.
-    pub fn new(
-        location: Location,
-        args: &InputArgs,
-        needs_calibration: bool,
-        progress: Progress,
-    ) -> Result<Self> {
-        let start = Instant::now();
-        let input = location.load(progress)?;
-        let load = start.elapsed();
-        println!("{}: {} blocks", input.name, input.model.blocks().len());
-
-        let texts = Texts::gather(
-            args,
-            needs_calibration,
-            &input.model,
-            &input.tokenizer,
-            progress,
-        )?;
-        if let Some(calibration) = &texts.calibration {
-            println!(
-                "calibration: {} x {} tokens",
-                calibration.count(),
-                calibration.length()
-            );
-        }
-
-        let start = Instant::now();
-        let dense_perplexity = perplexity(&input.model, &texts.evaluation, progress)?;
-        let evaluate = texts.evaluation_time + start.elapsed();
-        println!(
-            "dense perplexity: {dense_perplexity:.3} on {} x {} tokens",
-            texts.evaluation.count(),
-            texts.evaluation.length()
-        );
-        Ok(Self {
-            input,
-            calibration: texts.calibration,
-            evaluation: texts.evaluation,
-            dense_perplexity,
-            seconds: Seconds {
-                load: load.as_secs_f64(),
-                calibrate: texts.calibration_time.as_secs_f64(),
-                prune: 0.0,
-                evaluate: evaluate.as_secs_f64(),
-            },
-        })
-    }
-}
-
-/// What to calibrate and to measure on.
-struct Texts {
-    calibration: Option<Sequences>,
-    calibration_time: Duration,
-    evaluation: Sequences,
-    evaluation_time: Duration,
+    pub evaluation: Option<Sequences>,
 }
 
 impl Texts {
-    /// Reads the files, and samples what there is no file for.
-    fn gather(
+    /// Reads those that are given as files.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is too short.
+    pub fn read(args: &InputArgs, tokenizer: &Tokenizer) -> Result<Self> {
+        let read = |file: &Option<PathBuf>, count, length| {
+            let file = file.as_ref();
+            file.map(|file| Sequences::from_file(file, tokenizer, count, length))
+                .transpose()
+        };
+        Ok(Self {
+            calibration: read(
+                &args.calibration,
+                args.calibration_samples,
+                args.sequence_length,
+            )?,
+            evaluation: read(&args.eval, args.eval_windows, args.eval_length)?,
+        })
+    }
+
+    /// Samples those that there is no file for and that are needed.
+    ///
+    /// # Errors
+    /// The texts are longer than the model allows.
+    pub fn sample(
+        &self,
         args: &InputArgs,
         needs_calibration: bool,
         model: &Model,
-        tokenizer: &Tokenizer,
+        seconds: &mut Seconds,
         progress: Progress,
     ) -> Result<Self> {
-        let read = |file: &Option<PathBuf>, count, length| {
-            let start = Instant::now();
-            let sequences = file
-                .as_ref()
-                .map(|file| Sequences::from_file(file, tokenizer, count, length))
-                .transpose()?;
-            anyhow::Ok((sequences, start.elapsed()))
-        };
-        let (calibration, mut calibration_time) = read(
-            &args.calibration,
-            args.calibration_samples,
-            args.sequence_length,
-        )?;
-        let (evaluation, mut evaluation_time) =
-            read(&args.eval, args.eval_windows, args.eval_length)?;
-
         // Sampled in one go, since a step for more texts at once costs little more. Different
         // texts for the two purposes: what is measured on was held out of calibration.
-        let to_calibrate = if calibration.is_none() && needs_calibration {
+        let to_calibrate = if self.calibration.is_none() && needs_calibration {
             args.calibration_samples
         } else {
             0
         };
-        let to_evaluate = if evaluation.is_none() {
+        let to_evaluate = if self.evaluation.is_none() {
             args.eval_windows
         } else {
             0
@@ -141,19 +74,69 @@ impl Texts {
         let start = Instant::now();
         let count = to_calibrate + to_evaluate;
         let sampled = sample::texts(model, count, longest, args.seed, progress)?;
-        let per_text = start.elapsed().div_f64(count.max(1) as f64);
-        calibration_time += per_text.mul_f64(to_calibrate as f64);
-        evaluation_time += per_text.mul_f64(to_evaluate as f64);
+        let per_text = start.elapsed().as_secs_f64() / count.max(1) as f64;
+        seconds.calibrate += per_text * to_calibrate as f64;
+        seconds.evaluate += per_text * to_evaluate as f64;
 
         let (for_calibration, for_evaluation) = sampled.split_at(to_calibrate);
+        let cut =
+            |texts: &[Vec<u32>], length| (!texts.is_empty()).then(|| Sequences::cut(texts, length));
         Ok(Self {
-            calibration: calibration.or_else(|| {
-                (to_calibrate > 0).then(|| Sequences::cut(for_calibration, args.sequence_length))
-            }),
-            calibration_time,
-            evaluation: evaluation
-                .unwrap_or_else(|| Sequences::cut(for_evaluation, args.eval_length)),
-            evaluation_time,
+            calibration: cut(for_calibration, args.sequence_length),
+            evaluation: cut(for_evaluation, args.eval_length),
         })
     }
+
+    /// These, and of the others what is missing here.
+    #[must_use]
+    pub fn or(&self, others: &Self) -> Self {
+        let or = |a: &Option<Sequences>, b: &Option<Sequences>| a.as_ref().or(b.as_ref()).cloned();
+        Self {
+            calibration: or(&self.calibration, &others.calibration),
+            evaluation: or(&self.evaluation, &others.evaluation),
+        }
+    }
+
+    /// What to measure on.
+    ///
+    /// # Errors
+    /// It has neither been read nor sampled.
+    pub fn evaluation(&self) -> Result<&Sequences> {
+        self.evaluation
+            .as_ref()
+            .context("there is no text to measure on")
+    }
+}
+
+/// Tells of a model and of the texts on standard output.
+pub fn announce(input: &Input, texts: &Texts) {
+    println!("{}: {} blocks", input.name, input.model.blocks());
+    if let Some(calibration) = &texts.calibration {
+        println!(
+            "calibration: {} x {} tokens",
+            calibration.count(),
+            calibration.length()
+        );
+    }
+}
+
+/// Measures the dense model; tells of it on standard output.
+///
+/// # Errors
+/// The model cannot be read, or the text does not fit it.
+pub fn dense_perplexity(
+    model: &Model,
+    evaluation: &Sequences,
+    seconds: &mut Seconds,
+    progress: Progress,
+) -> Result<f64> {
+    let start = Instant::now();
+    let perplexity = perplexity(model, evaluation, progress)?;
+    seconds.evaluate += start.elapsed().as_secs_f64();
+    println!(
+        "dense perplexity: {perplexity:.3} on {} x {} tokens",
+        evaluation.count(),
+        evaluation.length()
+    );
+    Ok(perplexity)
 }

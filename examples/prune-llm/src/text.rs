@@ -1,8 +1,8 @@
 //! Texts as sequences of tokens of equal length.
 
-use crate::{model::Model, tokenizer};
+use crate::tokenizer;
 use anyhow::{Context, Result, ensure};
-use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 use tokenizers::Tokenizer;
 
@@ -11,7 +11,7 @@ use tokenizers::Tokenizer;
 const TOKENS_PER_BATCH: usize = 4096;
 
 /// Sequences of tokens, all of one length.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequences {
     tokens: Vec<u32>,
     length: usize,
@@ -74,16 +74,24 @@ impl Sequences {
         self.tokens.chunks(self.length)
     }
 
-    /// What the first block of `model` reads, several sequences at a time.
-    ///
-    /// # Errors
-    /// A token that the model does not know.
-    pub fn embed(&self, model: &Model) -> Result<Vec<Tensor>> {
-        let per_batch = (TOKENS_PER_BATCH / self.length).max(1);
-        self.tokens
-            .chunks(per_batch * self.length)
-            .map(|tokens| model.embed(tokens, tokens.len() / self.length))
-            .collect()
+    /// The tokens of several sequences at a time.
+    pub fn batches(&self) -> impl Iterator<Item = &[u32]> {
+        self.tokens.chunks(self.tokens_per_batch())
+    }
+
+    /// The same sequences in groups of so many batches.
+    pub fn groups(&self, batches: usize) -> impl Iterator<Item = Self> {
+        let tokens = batches * self.tokens_per_batch();
+        self.tokens.chunks(tokens).map(|tokens| Self {
+            tokens: tokens.to_vec(),
+            length: self.length,
+        })
+    }
+
+    /// How many tokens a batch has, but for the last one.
+    #[must_use]
+    pub fn tokens_per_batch(&self) -> usize {
+        (TOKENS_PER_BATCH / self.length).max(1) * self.length
     }
 }
 

@@ -4,10 +4,10 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{
-    Fixture, assert_close, config, load, logits, names_in, prune_args, rows, stock_logits, tensors,
-    tokens, write_safetensors,
+    Fixture, assert_close, blocks, config, header, load, logits, names_in, prune_args, rows,
+    stock_logits, tensors, tensors_in, tokens, write_in_order, write_safetensors,
 };
-use prune_llm::{model::LinearKind, progress::Progress, report::Report, sample};
+use prune_llm::{model::LinearKind, progress::Progress, report::Report, sample, text::Sequences};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -31,7 +31,7 @@ fn agrees_with_stock_llama(config: &Value, dtype: DType) {
         &logits(&pruned, &text),
         &stock_logits(&fixture.path("pruned"), &text),
     );
-    for block in pruned.blocks() {
+    for block in blocks(&pruned) {
         for kind in LinearKind::ALL {
             let weights = block.linear(kind);
             assert_eq!(weights.dtype(), dtype);
@@ -124,47 +124,169 @@ fn what_is_not_pruned_keeps_its_bits() {
     }
 }
 
+/// A model in shards is written in the same shards.
 #[test]
 fn shards_with_and_without_an_index() {
+    const SHARDS: [&str; 2] = ["shard-0.safetensors", "shard-1.safetensors"];
+    const INDEX: &str = "model.safetensors.index.json";
     let weights = tensors(DType::F32);
     let whole = Fixture::new(&config(), &weights);
     whole.run(&[]).unwrap();
-    let expected = fs::read(whole.path("pruned").join("model.safetensors")).unwrap();
+    let expected = tensors_in(&whole.path("pruned"));
 
     let sharded = Fixture::new(&config(), &weights);
-    fs::remove_file(sharded.model().join("model.safetensors")).unwrap();
+    let (model, pruned) = (sharded.model(), sharded.path("pruned"));
+    fs::remove_file(model.join("model.safetensors")).unwrap();
     let mut weight_map = serde_json::Map::new();
     let mut shards = [weights.clone(), weights.clone()];
     for (index, name) in weights.keys().enumerate() {
         shards[1 - index % 2].remove(name);
-        weight_map.insert(
-            name.clone(),
-            json!(format!("shard-{}.safetensors", index % 2)),
-        );
+        weight_map.insert(name.clone(), json!(SHARDS[index % 2]));
     }
-    for (index, shard) in shards.iter().enumerate() {
-        let file = format!("shard-{index}.safetensors");
-        write_safetensors(shard, &sharded.model().join(file));
+    for (shard, file) in shards.iter().zip(SHARDS) {
+        write_safetensors(shard, &model.join(file));
     }
-    sharded.run(&[]).unwrap();
-    let output = sharded.path("pruned").join("model.safetensors");
-    assert!(fs::read(&output).unwrap() == expected);
+    let check = || {
+        sharded.run(&[]).unwrap();
+        assert!(tensors_in(&pruned) == expected);
+        for file in SHARDS {
+            assert_eq!(header(&model.join(file)), header(&pruned.join(file)));
+        }
+        fs::read(pruned.join(INDEX)).unwrap()
+    };
+    let made: Value = serde_json::from_slice(&check()).unwrap();
+    assert_eq!(made["weight_map"], json!(weight_map));
 
-    let index = json!({ "metadata": {}, "weight_map": weight_map });
-    fs::write(
-        sharded.model().join("model.safetensors.index.json"),
-        index.to_string(),
-    )
-    .unwrap();
-    sharded.run(&[]).unwrap();
-    assert!(fs::read(&output).unwrap() == expected);
+    let index = json!({ "metadata": {"a": "b"}, "weight_map": weight_map }).to_string();
+    fs::write(model.join(INDEX), &index).unwrap();
+    assert_eq!(check(), index.as_bytes());
 
-    fs::remove_file(sharded.model().join("shard-1.safetensors")).unwrap();
+    fs::remove_file(model.join(SHARDS[1])).unwrap();
     let error = sharded.error(&[]);
     assert!(
-        error.contains("shard-1.safetensors") && error.contains("missing"),
+        error.contains(SHARDS[1]) && error.contains("missing"),
         "{error}"
     );
+}
+
+/// The order of the tensors and whatever else the header says are those of the input.
+#[test]
+fn order_and_metadata_stay() {
+    let weights = tensors(DType::F32);
+    let sorted = Fixture::new(&config(), &weights);
+    sorted.run(&[]).unwrap();
+    let fixture = Fixture::new(&config(), &weights);
+    let file = fixture.model().join("model.safetensors");
+    let names: Vec<String> = weights.keys().rev().cloned().collect();
+    write_in_order(&names, &weights, &file);
+    fixture.run(&[]).unwrap();
+    let pruned = fixture.path("pruned");
+    assert_eq!(header(&pruned.join("model.safetensors")), header(&file));
+    assert!(tensors_in(&pruned) == tensors_in(&sorted.path("pruned")));
+}
+
+/// The perplexities that are reported are those of candle's own Llama on what is written.
+#[test]
+fn stock_llama_gives_the_same_perplexities() {
+    for dtype in [DType::F32, DType::BF16] {
+        let fixture = Fixture::new(&config(), &tensors(dtype));
+        let report = fixture.run(&[]).unwrap();
+        let input = load(&fixture.model());
+        let text = Sequences::from_file(&fixture.path("text"), &input.tokenizer, 3, 32).unwrap();
+        for (folder, expected) in [
+            (fixture.model(), report.dense_perplexity),
+            (fixture.path("pruned"), report.perplexity),
+        ] {
+            let losses: Vec<f64> = text
+                .iter()
+                .flat_map(|window| {
+                    let logits = stock_logits(&folder, window);
+                    let pairs = logits.into_iter().zip(&window[1..]);
+                    pairs
+                        .map(|(row, &next)| loss(&row, next))
+                        .collect::<Vec<_>>()
+                })
+                .collect();
+            let found = (losses.iter().sum::<f64>() / losses.len() as f64).exp();
+            assert!((found / expected - 1.0).abs() < 1e-3, "{found} {expected}");
+        }
+    }
+}
+
+fn loss(logits: &[f32], target: u32) -> f64 {
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+    sum.ln() - f64::from(logits[target as usize])
+}
+
+/// Layers that are not chosen are written as they were read; others as sparse as they shall be.
+#[test]
+fn layers_can_be_chosen() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let line = [
+        "--exclude",
+        "attn",
+        "--exclude=s.0.*up",
+        "--sparsity-of",
+        "down=0.25",
+    ];
+    for more in [["--method", "wanda"], ["--method", "sparsegpt"]] {
+        let report = fixture.run(&[line.as_slice(), &more].concat()).unwrap();
+        let layers: Vec<(&str, f64)> = report
+            .layers
+            .iter()
+            .map(|layer| (layer.name.as_str(), layer.sparsity))
+            .collect();
+        assert_eq!(
+            layers,
+            [
+                ("model.layers.0.mlp.gate_proj", 0.5),
+                ("model.layers.0.mlp.down_proj", 0.25),
+                ("model.layers.1.mlp.gate_proj", 0.5),
+                ("model.layers.1.mlp.up_proj", 0.5),
+                ("model.layers.1.mlp.down_proj", 0.25),
+            ]
+        );
+        let before = tensors_in(&fixture.model());
+        for (name, values) in tensors_in(&fixture.path("pruned")) {
+            let layer = name.strip_suffix(".weight").unwrap();
+            let pruned = layers.iter().any(|(pruned, _)| *pruned == layer);
+            assert_eq!(values != before[&name], pruned, "{name}");
+        }
+    }
+    let error = fixture.error(&["--include", "q_porj"]);
+    assert!(error.contains("q_porj"), "{error}");
+}
+
+#[test]
+fn a_dry_run_lists_layers_and_writes_nothing() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let output = fixture.path("pruned");
+    let line = [
+        "--output",
+        output.to_str().unwrap(),
+        "--dry-run",
+        "--include=layers.1.*(q|up)_",
+    ];
+    let result = fixture
+        .command(&[line.as_slice(), &["--sparsity-of=up=0.75"]].concat())
+        .output()
+        .unwrap();
+    assert!(result.status.success());
+    let text = String::from_utf8(result.stdout).unwrap();
+    let layers: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with(' '))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        layers,
+        [
+            ["model.layers.1.self_attn.q_proj", "32", "x", "32", "0.5"],
+            ["model.layers.1.mlp.up_proj", "48", "x", "32", "0.75"],
+        ]
+    );
+    assert!(text.contains(output.to_str().unwrap()), "{text}");
+    assert_eq!(fixture.entries(), ["model", "text"]);
 }
 
 #[test]

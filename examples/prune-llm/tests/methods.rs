@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::{DType, Tensor};
-use common::{Fixture, config, load, prune_args, rows, tensors};
+use common::{Fixture, blocks, config, load, prune_args, rows, tensors};
 use prune_llm::{
     matrix,
     model::{LinearKind, Model, Observer, Tap},
@@ -26,8 +26,7 @@ fn pruned(fixture: &Fixture, more: &[&str]) -> (Report, Model) {
 
 /// The rows of all linear layers.
 fn weights(model: &Model) -> Vec<Vec<Vec<f32>>> {
-    let blocks = model.blocks().iter();
-    blocks
+    blocks(model)
         .flat_map(|block| LinearKind::ALL.map(|kind| rows(block.linear(kind))))
         .collect()
 }
@@ -151,8 +150,10 @@ fn shared_gram_matrices_are_those_of_each_layer() {
     let input = load(&fixture.model());
     let text = Sequences::from_file(&fixture.path("text"), &input.tokenizer, 4, 40).unwrap();
     let rope = input.model.rope(text.length()).unwrap();
-    let [mut x] = <[Tensor; 1]>::try_from(text.embed(&input.model).unwrap()).unwrap();
-    for (dense, pruned) in input.model.blocks().iter().zip(pruned.blocks()) {
+    let tokens: Vec<u32> = text.iter().flatten().copied().collect();
+    let embedding = input.model.embedding().unwrap();
+    let mut x = embedding.embed(&tokens, text.count()).unwrap();
+    for (dense, pruned) in blocks(&input.model).zip(blocks(&pruned)) {
         let mut separate = Separate(Vec::new());
         dense.observe(&x, &rope, &mut separate).unwrap();
         assert_eq!(separate.0.len(), LinearKind::ALL.len());

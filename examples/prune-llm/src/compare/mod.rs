@@ -6,17 +6,24 @@ use crate::{
     cli::CompareArgs,
     input::Location,
     json,
-    perplexity::perplexity,
+    model::{Block, Model},
+    perplexity::Evaluation,
+    plan::Plan,
     progress::Progress,
-    prune,
+    prune::{self, Done, Sink},
     recipe::{Method, Recipe, Update},
-    report,
-    setup::Setup,
+    report::{self, Seconds},
+    setup::{self, Texts},
     staging,
 };
 use anyhow::{Context, Result};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
-use std::{fmt, path::Path, time::Instant};
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, Instant},
+};
 use wanda::Pattern;
 
 /// The sparsities that every method is asked for. `None`: the method's own way to 50 %.
@@ -141,20 +148,32 @@ pub fn compare(args: &CompareArgs, progress: Progress) -> Result<Comparison> {
     for file in [&args.json, &args.markdown].into_iter().flatten() {
         staging::check_file(file)?;
     }
-    let input = &args.input;
-    let location = Location::find(input.model.as_deref(), progress)?;
-    let setup = Setup::new(location, input, true, progress)?;
-    let runs = run_all(&setup, progress)?;
+    let source = &args.input;
+    let input = Location::find(source.model.as_deref(), progress)?.open()?;
+    let mut seconds = Seconds::default();
+    let given = Texts::read(source, &input.tokenizer)?;
+    let sampled = given.sample(source, true, &input.model, &mut seconds, progress)?;
+    let texts = given.or(&sampled);
+    setup::announce(&input, &texts);
+    let evaluation = texts.evaluation()?;
+    let dense_perplexity =
+        setup::dense_perplexity(&input.model, evaluation, &mut seconds, progress)?;
+    let runs = run_all(&input.model, &texts, progress)?;
+
     let comparison = Comparison {
         calibration: Text::new(
-            input.calibration.as_deref(),
-            input.calibration_samples,
-            input.sequence_length,
+            source.calibration.as_deref(),
+            source.calibration_samples,
+            source.sequence_length,
         ),
-        evaluation: Text::new(input.eval.as_deref(), input.eval_windows, input.eval_length),
-        model: input.model.clone().unwrap_or(setup.input.name),
-        seed: input.seed,
-        dense_perplexity: setup.dense_perplexity,
+        evaluation: Text::new(
+            source.eval.as_deref(),
+            source.eval_windows,
+            source.eval_length,
+        ),
+        model: source.model.clone().unwrap_or(input.name),
+        seed: source.seed,
+        dense_perplexity,
         runs,
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: report::peak_memory_bytes(),
@@ -169,7 +188,7 @@ pub fn compare(args: &CompareArgs, progress: Progress) -> Result<Comparison> {
     Ok(comparison)
 }
 
-fn run_all(setup: &Setup, progress: Progress) -> Result<Vec<Run>> {
+fn run_all(model: &Model, texts: &Texts, progress: Progress) -> Result<Vec<Run>> {
     let recipes = recipes();
     let mut runs = Vec::with_capacity(recipes.len());
     for (index, recipe) in recipes.iter().enumerate() {
@@ -178,23 +197,29 @@ fn run_all(setup: &Setup, progress: Progress) -> Result<Vec<Run>> {
             index + 1,
             recipes.len()
         ));
-        runs.push(run(setup, recipe, progress).with_context(|| format!("in the run `{recipe}`"))?);
+        let run = run(model, texts, recipe, progress);
+        runs.push(run.with_context(|| format!("in the run `{recipe}`"))?);
     }
     Ok(runs)
 }
 
-/// Prunes a copy of the dense model and measures it.
-fn run(setup: &Setup, recipe: &Recipe, progress: Progress) -> Result<Run> {
-    let mut model = setup.input.model.prunable_copy()?;
+/// Prunes the dense model and measures what comes of it, block by block.
+fn run(model: &Model, texts: &Texts, recipe: &Recipe, progress: Progress) -> Result<Run> {
     // Where it is not needed it would do no more than tell the errors of layers.
-    let calibration = setup
+    let calibration = texts
         .calibration
         .as_ref()
         .filter(|_| recipe.needs_calibration());
-    let outcome = prune::prune(&mut model, recipe, calibration, progress)?;
+    let mut pruned = Pruned {
+        evaluation: Evaluation::begin(model, texts.evaluation()?)?,
+        time: Duration::ZERO,
+    };
+    let plan = Plan::uniform(&model.config, *recipe);
+    let nothing = Done::nothing(model, calibration)?;
+    let outcome = prune::prune(model, &plan, nothing, &mut pruned, progress)?;
     let start = Instant::now();
-    let perplexity = perplexity(&model, &setup.evaluation, progress)?;
-    let evaluate = start.elapsed();
+    let perplexity = pruned.evaluation.perplexity(model)?;
+    let evaluate = pruned.time + start.elapsed();
     println!("{recipe}: perplexity {perplexity:.3}; {outcome}");
     Ok(Run {
         recipe: *recipe,
@@ -206,6 +231,22 @@ fn run(setup: &Setup, recipe: &Recipe, progress: Progress) -> Result<Run> {
             evaluate: evaluate.as_secs_f64(),
         },
     })
+}
+
+/// Runs the evaluation through every block as soon as it is pruned.
+struct Pruned<'a> {
+    evaluation: Evaluation<'a>,
+    time: Duration,
+}
+
+impl Sink for Pruned<'_> {
+    fn finished(&mut self, block: &Block, _: &Done) -> Result<()> {
+        let start = Instant::now();
+        self.evaluation
+            .advance(&block.widened()?, &ProgressBar::hidden())?;
+        self.time += start.elapsed();
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,12 @@ pub struct Block {
 pub(super) const ATTENTION_NORM: &str = "input_layernorm";
 pub(super) const MLP_NORM: &str = "post_attention_layernorm";
 
+/// The full name of a layer.
+#[must_use]
+pub fn layer_name(block: usize, layer: LinearKind) -> String {
+    format!("model.layers.{block}.{}", layer.module())
+}
+
 /// The full name of a block's tensor.
 #[must_use]
 pub fn tensor_name(block: usize, module: &str) -> String {
@@ -85,31 +91,6 @@ impl Block {
     #[must_use]
     pub fn linear(&self, kind: LinearKind) -> &Tensor {
         &self.linears[kind as usize]
-    }
-
-    /// Every tensor of the block with its module's name.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
-        LinearKind::ALL
-            .into_iter()
-            .map(LinearKind::module)
-            .zip(&self.linears)
-            .chain([
-                (ATTENTION_NORM, &self.attention_norm),
-                (MLP_NORM, &self.mlp_norm),
-            ])
-    }
-
-    /// A copy whose linear layers are its own, so that they can be pruned without touching these.
-    /// The other tensors are shared: nothing writes to them.
-    ///
-    /// # Errors
-    /// When candle cannot copy.
-    pub(super) fn with_own_linears(&self) -> Result<Self> {
-        let mut block = self.clone();
-        for tensor in &mut block.linears {
-            *tensor = tensor.copy()?;
-        }
-        Ok(block)
     }
 
     /// The block to compute with: in f32. Weights stored in f32 are shared, not copied.

@@ -1,15 +1,16 @@
 //! Reading a Hugging Face folder: `config.json`, `tokenizer.json` and safetensors files.
 
-use super::{Config, TensorSource};
-use crate::tokenizer::Companions;
+use super::{Config, FileLayout, TensorSource, layout::MAX_HEADER, raw};
+use crate::{json::pretty, tokenizer::Companions};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use safetensors::{Dtype, tensor::Metadata};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +20,8 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub const SINGLE: &str = "model.safetensors";
 
 /// What else a folder may hold that belongs to the model and is copied to the output.
-const COMPANIONS: [&str; 9] = [
+const COMPANIONS: [&str; 10] = [
+    INDEX,
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
@@ -38,8 +40,7 @@ pub fn is_wanted(file: &str) -> bool {
         .extension()
         .is_some_and(|e| e == "safetensors");
     // Only the top folder: repositories keep copies in other formats further down.
-    !file.contains('/')
-        && (weights || file == INDEX || file == "config.json" || COMPANIONS.contains(&file))
+    !file.contains('/') && (weights || file == "config.json" || COMPANIONS.contains(&file))
 }
 
 /// A folder opened: the configuration, the tensors to come, and the files to copy.
@@ -66,7 +67,19 @@ pub fn open(folder: &Path) -> Result<(Config, Checkpoint, Companions)> {
             companions.insert(name.to_owned(), contents);
         }
     }
-    Ok((config, Checkpoint::open(folder)?, companions))
+    let checkpoint = Checkpoint::open(folder)?;
+    if checkpoint.shards.len() > 1 && !companions.contains_key(INDEX) {
+        companions.insert(INDEX.to_owned(), checkpoint.index()?);
+    }
+    Ok((config, checkpoint, companions))
+}
+
+/// The file that lists the shards.
+#[derive(Serialize, Deserialize)]
+struct Index {
+    #[serde(default)]
+    metadata: Value,
+    weight_map: BTreeMap<String, String>,
 }
 
 /// The safetensors files of a folder. Tensors are read one at a time, straight from the file.
@@ -83,8 +96,7 @@ impl Checkpoint {
             shard_of: HashMap::new(),
         };
         for path in weight_files(folder)? {
-            let shard = Shard::open(&path)
-                .with_context(|| format!("cannot read `{}` as safetensors", path.display()))?;
+            let shard = Shard::open(&path)?;
             for name in shard.metadata.offset_keys() {
                 let index = checkpoint.shards.len();
                 if let Some(other) = checkpoint.shard_of.insert(name.clone(), index) {
@@ -105,6 +117,28 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    fn shard(&self, name: &str) -> Result<&Shard> {
+        self.shard_of
+            .get(name)
+            .and_then(|&index| self.shards.get(index))
+            .ok_or_else(|| anyhow!("the checkpoint has no tensor `{name}`"))
+    }
+
+    /// What lists the shards, for a folder that has no such file.
+    fn index(&self) -> Result<Vec<u8>> {
+        let files = self.shards.iter().flat_map(|shard| {
+            let names = shard.metadata.offset_keys().into_iter();
+            names.map(|name| (name, shard.file_name()))
+        });
+        let size: usize = self.shards.iter().map(|s| s.metadata.data_len()).sum();
+        pretty(&Index {
+            metadata: json!({ "total_size": size }),
+            weight_map: files.collect(),
+        })
+    }
+}
+
 impl TensorSource for Checkpoint {
     fn contains(&self, name: &str) -> bool {
         self.shard_of.contains_key(name)
@@ -114,25 +148,25 @@ impl TensorSource for Checkpoint {
         self.shard_of.keys().cloned().collect()
     }
 
+    fn info(&self, name: &str) -> Result<(DType, Shape)> {
+        self.shard(name)?.info(name)
+    }
+
     fn read(&mut self, name: &str) -> Result<Tensor> {
-        let shard = self
-            .shard_of
-            .get(name)
-            .and_then(|&index| self.shards.get_mut(index))
-            .ok_or_else(|| anyhow!("the checkpoint has no tensor `{name}`"))?;
-        let path = shard.path.clone();
-        shard
-            .read(name)
-            .with_context(|| format!("cannot read tensor `{name}` from `{}`", path.display()))
+        self.shard(name)?.read(name)
+    }
+
+    fn layout(&self) -> Result<Vec<FileLayout>> {
+        Ok(self.shards.iter().map(Shard::layout).collect())
+    }
+
+    fn copy(&mut self, name: &str, to: &mut dyn Write) -> Result<()> {
+        self.shard(name)?.copy(name, to)
     }
 }
 
 /// The safetensors files a folder's model consists of.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
     let index = folder.join(INDEX);
     if index.is_file() {
         let text = fs::read_to_string(&index)
@@ -187,32 +221,41 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// One safetensors file, its header read.
 #[derive(Debug)]
-struct Shard {
+pub struct Shard {
     path: PathBuf,
     file: File,
+    header: Vec<u8>,
     metadata: Metadata,
-    data_start: u64,
 }
 
 impl Shard {
-    fn open(path: &Path) -> Result<Self> {
-        /// The limit of the format itself.
-        const MAX_HEADER: u64 = 100_000_000;
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is damaged.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::read_header(path)
+            .with_context(|| format!("cannot read `{}` as safetensors", path.display()))
+    }
+
+    fn read_header(path: &Path) -> Result<Self> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
         let mut length = [0; 8];
         file.read_exact(&mut length)
             .context("the file is too short to hold a header")?;
+        let mut header = length.to_vec();
         let length = u64::from_le_bytes(length);
         ensure!(
             length <= MAX_HEADER && length + 8 <= size,
             "its header claims {length} bytes and the file has {size}: it is damaged or incomplete"
         );
-        let mut header = Vec::new();
-        file.by_ref().take(length).read_to_end(&mut header)?;
+        Read::by_ref(&mut file)
+            .take(length)
+            .read_to_end(&mut header)?;
         // Deserializing checks shapes, types and offsets against each other.
         let metadata: Metadata =
-            serde_json::from_slice(&header).context("its header is damaged")?;
+            serde_json::from_slice(&header[8..]).context("its header is damaged")?;
         let expected = 8 + length + metadata.data_len() as u64;
         ensure!(
             expected == size,
@@ -222,34 +265,77 @@ impl Shard {
         Ok(Self {
             path: path.to_owned(),
             file,
+            header,
             metadata,
-            data_start: 8 + length,
         })
     }
 
-    fn read(&mut self, name: &str) -> Result<Tensor> {
+    fn file_name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    fn layout(&self) -> FileLayout {
+        FileLayout::of(self.file_name(), self.header.clone(), &self.metadata)
+    }
+
+    fn info(&self, name: &str) -> Result<(DType, Shape)> {
+        let context = || format!("in `{}`", self.path.display());
         let info = self
             .metadata
             .info(name)
-            .context("it is not in the header")?;
+            .with_context(|| format!("the checkpoint has no tensor `{name}`"))
+            .with_context(context)?;
         let dtype = match info.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
-            other => bail!("its type is {other:?}; supported are F32, F16 and BF16"),
+            other => {
+                return Err(anyhow!(
+                    "the type of tensor `{name}` is {other:?}; supported are F32, F16 and BF16"
+                ))
+                .with_context(context);
+            }
         };
+        Ok((dtype, info.shape.clone().into()))
+    }
+
+    /// Reads one tensor.
+    ///
+    /// # Errors
+    /// It is missing, of a type that is not supported, or cannot be read.
+    pub fn read(&self, name: &str) -> Result<Tensor> {
+        let (dtype, shape) = self.info(name)?;
+        self.bytes(name)
+            .and_then(|mut bytes| raw::read(&mut bytes, dtype, &shape))
+            .with_context(|| self.cannot_read(name))
+    }
+
+    fn copy(&self, name: &str, to: &mut dyn Write) -> Result<()> {
+        let mut bytes = self.bytes(name).with_context(|| self.cannot_read(name))?;
+        let expected = bytes.limit();
+        let copied = io::copy(&mut bytes, to)?;
+        ensure!(
+            copied == expected,
+            "{}: it ends early",
+            self.cannot_read(name)
+        );
+        Ok(())
+    }
+
+    /// Reads a tensor's bytes from the file, and no further.
+    fn bytes(&self, name: &str) -> Result<io::Take<&File>> {
+        let info = self
+            .metadata
+            .info(name)
+            .context("it is not in the header")?;
         let (start, end) = info.data_offsets;
-        let shape = info.shape.clone();
-        self.file
-            .seek(SeekFrom::Start(self.data_start + start as u64))?;
-        // Within the file: its size was checked against the header.
-        let mut bytes = vec![0; end - start];
-        self.file.read_exact(&mut bytes)?;
-        Ok(Tensor::from_raw_buffer(
-            &bytes,
-            dtype,
-            &shape,
-            &Device::Cpu,
-        )?)
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start((self.header.len() + start) as u64))?;
+        Ok(file.take((end - start) as u64))
+    }
+
+    fn cannot_read(&self, name: &str) -> String {
+        format!("cannot read tensor `{name}` from `{}`", self.path.display())
     }
 }

@@ -4,12 +4,12 @@ use super::{Config, LinearKind, Llama3Scaling, SUPPORTED, TensorSource, rope, te
 use crate::tokenizer::{self, Companions};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{
-    Device, Tensor,
+    DType, Device, Shape, Tensor,
     quantized::gguf_file::{Content, Value},
 };
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io::{BufReader, Read, Seek},
     path::Path,
 };
@@ -29,6 +29,7 @@ pub fn open(path: &Path) -> Result<(Config, Gguf<BufReader<File>>, Tokenizer, Co
     let content = Content::read(&mut reader)
         .with_context(|| format!("`{}` cannot be read as a GGUF file", path.display()))?;
     let place = || format!("in `{}`", path.display());
+    check_size(&content, path)?;
     let mut gguf = Gguf::new(reader, content);
     let config = gguf.config().with_context(place)?;
     gguf.config = Some(config.clone());
@@ -36,6 +37,27 @@ pub fn open(path: &Path) -> Result<(Config, Gguf<BufReader<File>>, Tokenizer, Co
     let tokenizer = tokenizer::from_gguf(metadata).with_context(place)?;
     let companions = tokenizer::companions(&tokenizer, &config, metadata).with_context(place)?;
     Ok((config, gguf, tokenizer, companions))
+}
+
+/// Refuses a file that ends before its last tensor does.
+fn check_size(content: &Content, path: &Path) -> Result<()> {
+    let size = fs::metadata(path)?.len();
+    for (name, info) in &content.tensor_infos {
+        let dims = info.shape.dims().iter();
+        let elements = dims.try_fold(1usize, |all, &dim| all.checked_mul(dim));
+        let bytes = elements
+            .map(|elements| elements / info.ggml_dtype.block_size())
+            .and_then(|blocks| blocks.checked_mul(info.ggml_dtype.type_size()));
+        let end = bytes
+            .and_then(|bytes| info.offset.checked_add(bytes as u64))
+            .and_then(|end| end.checked_add(content.tensor_data_offset));
+        ensure!(
+            end.is_some_and(|end| end <= size),
+            "`{}` ends before tensor `{name}` does: it is damaged or incomplete",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// The tensors of a GGUF file, dequantized to f32 one at a time.
@@ -168,13 +190,22 @@ impl<R: Read + Seek> Gguf<R> {
     }
 }
 
-impl<R: Read + Seek> TensorSource for Gguf<R> {
+impl<R: Read + Seek + std::fmt::Debug> TensorSource for Gguf<R> {
     fn contains(&self, name: &str) -> bool {
         self.names.contains_key(name)
     }
 
     fn names(&self) -> Vec<String> {
         self.names.keys().cloned().collect()
+    }
+
+    fn info(&self, name: &str) -> Result<(DType, Shape)> {
+        let info = self
+            .names
+            .get(name)
+            .and_then(|stored| self.content.tensor_infos.get(stored))
+            .ok_or_else(|| anyhow!("the file has no tensor for `{name}`"))?;
+        Ok((DType::F32, info.shape.clone()))
     }
 
     fn read(&mut self, name: &str) -> Result<Tensor> {

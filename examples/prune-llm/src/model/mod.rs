@@ -6,101 +6,166 @@ pub mod checkpoint;
 mod config;
 pub mod gguf;
 mod layer;
+mod layout;
 pub mod ops;
+mod raw;
 mod rope;
 pub mod save;
 mod source;
 
 pub use attention::KvCache;
-pub use block::{Block, Observer, tensor_name};
+pub use block::{Block, Observer, layer_name, tensor_name};
 pub use config::{Config, Llama3Scaling, SUPPORTED};
 pub use layer::{LinearKind, Tap};
+pub use layout::FileLayout;
 pub use rope::Rope;
 pub use source::TensorSource;
 
-use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
+use source::Unread;
+use std::{cell::RefCell, io::Write};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const FINAL_NORM: &str = "model.norm.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// A model in memory, every tensor in the type it is stored in.
-#[derive(Debug, Clone)]
+/// A model on disk. Its parts are read when they are asked for, in the type they are stored in,
+/// and are gone when they are dropped.
+#[derive(Debug)]
 pub struct Model {
     pub config: Config,
-    embedding: Tensor,
-    blocks: Vec<Block>,
-    norm: Tensor,
-    /// `None` when the embedding serves as the output head too.
-    head: Option<Tensor>,
+    source: RefCell<Box<dyn TensorSource>>,
 }
 
 impl Model {
-    /// Reads all tensors.
+    /// Checks that everything is there, and reads none of it.
     ///
     /// # Errors
-    /// A tensor is missing, of the wrong shape, or one the Llama architecture does not have.
-    pub fn load(config: Config, source: &mut dyn TensorSource, progress: Progress) -> Result<Self> {
-        refuse_unknown_tensors(&config, source)?;
-        let table = (config.vocab_size, config.hidden_size);
-        let embedding = source::load(source, EMBEDDING, table)?;
-        let bar = progress.bar("reading", config.num_hidden_layers);
-        let blocks = (0..config.num_hidden_layers)
-            .map(|index| {
-                bar.inc(1);
-                Block::load(index, &config, source)
-            })
-            .collect::<Result<_>>()?;
-        let head = match (config.tie_word_embeddings, source.contains(HEAD)) {
-            (true, _) => None,
-            (false, true) => Some(source::load(source, HEAD, table)?),
-            (false, false) => bail!(
-                "the model has no `{HEAD}`, and its configuration does not tie the output head to \
-                 the embedding (`tie_word_embeddings`)"
-            ),
-        };
-        Ok(Self {
-            embedding,
-            blocks,
-            norm: source::load(source, FINAL_NORM, config.hidden_size)?,
-            head,
+    /// A tensor is missing, of the wrong type or shape, or one that the architecture does not have.
+    pub fn open(config: Config, source: Box<dyn TensorSource>) -> Result<Self> {
+        refuse_unknown_tensors(&config, &*source)?;
+        let model = Self {
+            source: RefCell::new(source),
             config,
-        })
+        };
+        model.check()?;
+        Ok(model)
     }
 
-    /// A copy to prune that leaves this model as it is. All tensors that pruning does not touch
-    /// are shared.
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.config.tie_word_embeddings || self.source.borrow().contains(HEAD),
+            "the model has no `{HEAD}`, and its configuration does not tie the output head to \
+             the embedding (`tie_word_embeddings`)"
+        );
+        let source = self.source.borrow();
+        let mut unread = Unread(&**source);
+        for index in 0..self.config.num_hidden_layers {
+            Block::load(index, &self.config, &mut unread)?;
+        }
+        for table in [EMBEDDING, self.head_name()] {
+            source::load(&mut unread, table, self.table_shape())?;
+        }
+        source::load(&mut unread, FINAL_NORM, self.config.hidden_size)?;
+        Ok(())
+    }
+
+    /// How many transformer blocks there are.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.config.num_hidden_layers
+    }
+
+    /// Reads a transformer block.
     ///
     /// # Errors
-    /// When candle cannot copy.
-    pub fn prunable_copy(&self) -> Result<Self> {
-        let blocks = self.blocks.iter().map(Block::with_own_linears);
-        Ok(Self {
-            blocks: blocks.collect::<Result<_, _>>()?,
-            ..self.clone()
+    /// When the file cannot be read.
+    pub fn block(&self, index: usize) -> Result<Block> {
+        Block::load(index, &self.config, &mut **self.source.borrow_mut())
+    }
+
+    /// Reads what turns tokens into the first block's input.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn embedding(&self) -> Result<Embedding> {
+        let table = self.load(EMBEDDING, self.table_shape())?;
+        Ok(Embedding { table })
+    }
+
+    /// Reads what turns the last block's output into logits.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn output(&self) -> Result<Output> {
+        self.output_with(&self.load(self.head_name(), self.table_shape())?)
+    }
+
+    /// Reads both ends of the model, and what they share once.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn ends(&self) -> Result<(Embedding, Output)> {
+        let embedding = self.embedding()?;
+        let output = if self.config.tie_word_embeddings {
+            self.output_with(&embedding.table)?
+        } else {
+            self.output()?
+        };
+        Ok((embedding, output))
+    }
+
+    /// The type that the model's hidden states have where it was made: that of the embedding.
+    ///
+    /// # Errors
+    /// When the type is not supported.
+    pub fn dtype(&self) -> Result<DType> {
+        Ok(self.source.borrow().info(EMBEDDING)?.0)
+    }
+
+    /// The safetensors files that a pruned copy consists of.
+    ///
+    /// # Errors
+    /// When a tensor is of a type that is not supported.
+    pub fn layout(&self) -> Result<Vec<FileLayout>> {
+        self.source.borrow().layout()
+    }
+
+    /// Writes a tensor's bytes as they are.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn copy(&self, name: &str, to: &mut dyn Write) -> Result<()> {
+        self.source.borrow_mut().copy(name, to)
+    }
+
+    fn head_name(&self) -> &'static str {
+        if self.config.tie_word_embeddings {
+            EMBEDDING
+        } else {
+            HEAD
+        }
+    }
+
+    /// A row for every token.
+    fn table_shape(&self) -> (usize, usize) {
+        (self.config.vocab_size, self.config.hidden_size)
+    }
+
+    fn load(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
+        source::load(&mut **self.source.borrow_mut(), name, shape)
+    }
+
+    fn output_with(&self, head: &Tensor) -> Result<Output> {
+        let norm = self.load(FINAL_NORM, self.config.hidden_size)?;
+        #[expect(clippy::cast_possible_truncation, reason = "the norms run in f32")]
+        let eps = self.config.rms_norm_eps as f32;
+        Ok(Output {
+            norm: norm.to_dtype(DType::F32)?,
+            head: head.to_dtype(DType::F32)?,
+            eps,
         })
-    }
-
-    /// The transformer blocks, first to last.
-    #[must_use]
-    pub fn blocks(&self) -> &[Block] {
-        &self.blocks
-    }
-
-    /// Every tensor under its Hugging Face name, in the order of the model.
-    pub fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let blocks = self.blocks.iter().enumerate().flat_map(|(index, block)| {
-            block
-                .tensors()
-                .map(move |(module, tensor)| (tensor_name(index, module), tensor))
-        });
-        [(EMBEDDING.to_owned(), &self.embedding)]
-            .into_iter()
-            .chain(blocks)
-            .chain([(FINAL_NORM.to_owned(), &self.norm)])
-            .chain(self.head.iter().map(|head| (HEAD.to_owned(), head)))
     }
 
     /// The rotary tables for texts of `positions` tokens.
@@ -116,13 +181,21 @@ impl Model {
         );
         Ok(Rope::new(&self.config, positions)?)
     }
+}
 
+/// The table of what every token becomes.
+#[derive(Debug)]
+pub struct Embedding {
+    table: Tensor,
+}
+
+impl Embedding {
     /// Looks up texts of equal length: `[sequences, tokens, hidden]` in f32.
     ///
     /// # Errors
     /// A token that is not in the model's vocabulary.
     pub fn embed(&self, tokens: &[u32], sequences: usize) -> Result<Tensor> {
-        let vocabulary = self.config.vocab_size;
+        let (vocabulary, width) = self.table.dims2()?;
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
             bail!(
                 "the tokenizer made token {token}, but the model's vocabulary has only \
@@ -131,26 +204,11 @@ impl Model {
         }
         let length = tokens.len().checked_div(sequences).unwrap_or(0);
         let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
-        self.embedding
+        self.table
             .index_select(&ids, 0)?
             .to_dtype(DType::F32)?
-            .reshape((sequences, length, self.config.hidden_size))
+            .reshape((sequences, length, width))
             .context("texts of unequal length")
-    }
-
-    /// What turns the last block's output into logits.
-    ///
-    /// # Errors
-    /// When candle cannot convert.
-    pub fn output(&self) -> Result<Output> {
-        #[expect(clippy::cast_possible_truncation, reason = "the norms run in f32")]
-        let eps = self.config.rms_norm_eps as f32;
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Ok(Output {
-            norm: self.norm.to_dtype(DType::F32)?,
-            head: head.to_dtype(DType::F32)?,
-            eps,
-        })
     }
 }
 

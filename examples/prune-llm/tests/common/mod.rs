@@ -13,7 +13,7 @@ use prune_llm::{
     cli::{Cli, Job, PruneArgs},
     compare::{Comparison, compare},
     input::{Input, Location},
-    model::Model,
+    model::{Block, Model},
     progress::Progress,
     report::Report,
     run::run,
@@ -24,6 +24,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 use tempfile::TempDir;
 use tokenizers::{
@@ -96,6 +97,11 @@ pub fn tokenizer() -> Tokenizer {
 
 /// Random weights of the model that `config` describes.
 pub fn tensors(dtype: DType) -> Tensors {
+    deep_tensors(LAYERS, dtype)
+}
+
+/// The same with more or fewer blocks.
+pub fn deep_tensors(layers: usize, dtype: DType) -> Tensors {
     let mut random = Pcg64::new(7, 1);
     let mut tensor = |shape: &[usize], centre: f32| {
         let count: usize = shape.iter().product();
@@ -112,7 +118,7 @@ pub fn tensors(dtype: DType) -> Tensors {
     };
     let kv = HIDDEN / HEADS * KV_HEADS;
     let mut tensors = Tensors::new();
-    for layer in 0..LAYERS {
+    for layer in 0..layers {
         for (module, shape) in [
             ("self_attn.q_proj", [HIDDEN, HIDDEN]),
             ("self_attn.k_proj", [kv, HIDDEN]),
@@ -194,6 +200,17 @@ impl Fixture {
         }
     }
 
+    /// The program itself, to be run on the model with the text, at a small size.
+    pub fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_prune-llm"));
+        command
+            .args(self.inputs(&self.model(), more))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
     /// Arguments that name the model and the text, as far as `more` does not, and `more`.
     fn inputs(&self, model: &Path, more: &[&str]) -> Vec<String> {
         let text = self.path("text");
@@ -249,13 +266,61 @@ pub fn names_in(folder: &Path) -> Vec<String> {
 }
 
 pub fn write_safetensors(tensors: &Tensors, path: &Path) {
-    safetensors::serialize_to_file(tensors, None, path).unwrap();
+    // As transformers writes it.
+    let framework = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(framework), path).unwrap();
+}
+
+/// Writes a file whose tensors lie in the order of `names`, with metadata of its own.
+pub fn write_in_order(names: &[String], tensors: &Tensors, path: &Path) {
+    let mut header = serde_json::Map::new();
+    header.insert(
+        "__metadata__".to_owned(),
+        json!({ "note": "kept", "format": "pt" }),
+    );
+    let mut data = Vec::new();
+    for name in names {
+        let tensor = &tensors[name];
+        let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+        let start = data.len();
+        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        let info = json!({
+            "dtype": "F32",
+            "shape": tensor.dims(),
+            "data_offsets": [start, data.len()],
+        });
+        header.insert(name.clone(), info);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(path, [length.as_slice(), &header, &data].concat()).unwrap();
+}
+
+/// The length and the header that a safetensors file begins with.
+pub fn header(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    bytes.truncate(8 + usize::try_from(length).unwrap());
+    bytes
+}
+
+/// All tensors of a folder's safetensors files.
+pub fn tensors_in(folder: &Path) -> BTreeMap<String, Vec<f32>> {
+    let files = names_in(folder).into_iter();
+    files
+        .filter(|file| file.ends_with(".safetensors"))
+        .flat_map(|file| candle_core::safetensors::load(folder.join(file), &Device::Cpu).unwrap())
+        .map(|(name, tensor)| {
+            let tensor = tensor.to_dtype(DType::F32).unwrap();
+            (name, tensor.flatten_all().unwrap().to_vec1().unwrap())
+        })
+        .collect()
 }
 
 pub fn load(path: &Path) -> Input {
     Location::find(path.to_str(), Progress::hidden())
         .unwrap()
-        .load(Progress::hidden())
+        .open()
         .unwrap()
 }
 
@@ -263,11 +328,16 @@ pub fn tokens(count: usize) -> Vec<u32> {
     (0..).map(|i: u32| i * i * 7 % 251).take(count).collect()
 }
 
+/// All transformer blocks, first to last.
+pub fn blocks(model: &Model) -> impl Iterator<Item = Block> {
+    (0..model.blocks()).map(|index| model.block(index).unwrap())
+}
+
 /// Logits of every position from this program's forward pass.
 pub fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
     let rope = model.rope(tokens.len()).unwrap();
-    let mut x = model.embed(tokens, 1).unwrap();
-    for block in model.blocks() {
+    let mut x = model.embedding().unwrap().embed(tokens, 1).unwrap();
+    for block in blocks(model) {
         x = block.widened().unwrap().forward(&x, &rope).unwrap();
     }
     let logits = model.output().unwrap().logits(&x).unwrap();

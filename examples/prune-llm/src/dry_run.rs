@@ -1,0 +1,35 @@
+//! What would happen, without any of it.
+
+use crate::{
+    cli::PruneArgs, input::Location, model::layer_name, plan::Plan, progress::Progress,
+    run::output_folder,
+};
+use anyhow::Result;
+
+/// Lists on standard output what a job would do with every layer.
+///
+/// # Errors
+/// What would keep the job from beginning.
+pub fn dry_run(args: &PruneArgs, progress: Progress) -> Result<()> {
+    let location = Location::find(args.input.model.as_deref(), progress)?;
+    let output = output_folder(args, &location)?;
+    let input = location.open()?;
+    let config = &input.model.config;
+    let plan = Plan::new(config, args.recipe(), &args.layers)?;
+    println!("{}, {}:", input.name, plan.recipe.name());
+    let (mut layers, mut weights) = (0, 0);
+    for (block, layer, pattern) in plan.layers() {
+        let (rows, columns) = layer.shape(config);
+        println!(
+            "  {:<40} {rows:>6} x {columns:<6} {pattern}",
+            layer_name(block, layer)
+        );
+        layers += 1;
+        weights += rows * columns;
+    }
+    println!(
+        "{layers} layers with {weights} weights would be pruned, and the model written to `{}`",
+        output.display()
+    );
+    Ok(())
+}

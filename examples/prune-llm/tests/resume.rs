@@ -1,0 +1,231 @@
+//! Runs that are stopped, by whatever, and gone on with.
+
+mod common;
+
+use candle_core::DType;
+use common::{Fixture, config, deep_tensors, names_in, write_in_order};
+use rand_pcg::{Pcg64, rand_core::Rng};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+const BLOCKS: usize = 6;
+
+fn fixture() -> Fixture {
+    let mut config = config();
+    config["num_hidden_layers"] = json!(BLOCKS);
+    Fixture::new(&config, &deep_tensors(BLOCKS, DType::F32))
+}
+
+/// Every file of a folder.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let names = names_in(folder).into_iter();
+    names
+        .map(|name| {
+            let contents = fs::read(folder.join(&name)).unwrap();
+            (name, contents)
+        })
+        .collect()
+}
+
+/// How many blocks an unfinished run has finished.
+fn finished_blocks(fixture: &Fixture) -> Option<u64> {
+    let state = fs::read(fixture.path(".pruned.unfinished/state.json")).ok()?;
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    state["blocks"].as_u64()
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_with_the_same_bytes() {
+    const KILLS: usize = 24;
+    let fixture = fixture();
+    let output = fixture.path("pruned");
+    let mut random = Pcg64::new(5, 1);
+    let (mut kills, mut kills_between_blocks) = (0, 0);
+    for more in [
+        &["--method=wanda"] as &[_],
+        &["--method=sparsegpt", "--pattern=2:4"],
+        &["--method=magnitude", "--update=obs"],
+    ] {
+        let mut command =
+            fixture.command(&[more, &["--output", output.to_str().unwrap()]].concat());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let start = Instant::now();
+        assert!(command.status().unwrap().success());
+        let whole = start.elapsed();
+        let expected = contents(&output);
+        assert!(expected.len() > 3);
+        fs::remove_dir_all(&output).unwrap();
+
+        let mut kills_now = 0;
+        while kills_now < KILLS / 3 {
+            let mut child = command.spawn().unwrap();
+            let share = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            thread::sleep(whole.mul_f64(0.7 * share));
+            if child.try_wait().unwrap().is_none() {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills_now += 1;
+                let blocks = finished_blocks(&fixture).unwrap_or(0);
+                kills_between_blocks += usize::from(blocks > 0);
+            }
+            // There is nothing of it, or all.
+            if output.exists() {
+                assert!(contents(&output) == expected);
+                fs::remove_dir_all(&output).unwrap();
+            }
+        }
+        kills += kills_now;
+        assert!(command.status().unwrap().success());
+        assert!(contents(&output) == expected);
+        fs::remove_dir_all(&output).unwrap();
+        assert_eq!(fixture.entries(), ["model", "text"]);
+    }
+    assert!(
+        kills >= 20 && kills_between_blocks > 3,
+        "{kills_between_blocks} of {kills}"
+    );
+}
+
+/// The program where no file may be longer than so many bytes, as when the disk is full.
+fn limited(command: &Command, bytes: usize) -> Command {
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
+        bytes / 512
+    );
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &script])
+        .arg(command.get_program())
+        .args(command.get_args());
+    limited
+}
+
+/// A model whose file holds the blocks last, first to last.
+fn blocks_last() -> (Fixture, usize) {
+    let fixture = fixture();
+    let tensors = deep_tensors(BLOCKS, DType::F32);
+    let mut names: Vec<String> = tensors.keys().cloned().collect();
+    names.sort_by_key(|name| name.contains("_proj"));
+    let file = fixture.model().join("model.safetensors");
+    write_in_order(&names, &tensors, &file);
+    let size = fs::metadata(file).unwrap().len();
+    (fixture, usize::try_from(size).unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_loses_nothing() {
+    let (fixture, size) = blocks_last();
+    let output = fixture.path("pruned");
+    let command = fixture.command(&["--output", output.to_str().unwrap()]);
+    let run = |mut command: Command| command.output().unwrap();
+    let error = |limit| {
+        let result = run(limited(&command, limit));
+        assert!(!result.status.success());
+        String::from_utf8(result.stderr).unwrap()
+    };
+    // At once, and after several blocks.
+    for (limit, blocks) in [(size / 4, 0), (size * 7 / 10, 1)] {
+        let message = error(limit);
+        for part in [
+            "model.safetensors",
+            "File too large",
+            "same command",
+            ".pruned.unfinished",
+        ] {
+            assert!(message.contains(part), "`{part}` is not in: {message}");
+        }
+        assert!(finished_blocks(&fixture).unwrap() >= blocks);
+        assert!(!output.exists());
+    }
+    let mut command = command;
+    let resumed = command.output().unwrap();
+    assert!(resumed.status.success());
+    let text = String::from_utf8(resumed.stdout).unwrap();
+    assert!(text.contains("going on after block"), "{text}");
+    let found = contents(&output);
+    assert_eq!(fixture.entries(), ["model", "pruned", "text"]);
+
+    assert!(command.status().unwrap().success());
+    assert!(contents(&output) == found);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_was_begun_is_not_gone_on_with_as_something_else() {
+    let (fixture, size) = blocks_last();
+    let output = fixture.path("pruned");
+    let output = output.to_str().unwrap();
+    let limit = size * 7 / 10;
+    let begun = limited(&fixture.command(&["--output", output]), limit)
+        .output()
+        .unwrap();
+    assert!(!begun.status.success());
+    let blocks = finished_blocks(&fixture);
+    assert!(blocks > Some(0));
+    let refused = |more: &[&str], parts: &[&str]| {
+        let error = fixture.error(more);
+        for part in parts.iter().chain(&["unfinished", "start over"]) {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+        assert_eq!(finished_blocks(&fixture), blocks);
+    };
+    for (more, parts) in [
+        (["--pattern", "2:4"], ["--pattern", "2:4"]),
+        (["--method", "magnitude"], ["--method", "magnitude"]),
+        (
+            ["--calibration-samples", "3"],
+            ["--calibration", "checksum"],
+        ),
+        (["--exclude", "q_proj"], ["--exclude", "[q_proj]"]),
+        (["--seed", "1"], ["--seed", "now it is 1"]),
+    ] {
+        refused(&more, &parts);
+    }
+    let text = fixture.path("text");
+    let words = fs::read_to_string(&text).unwrap();
+    fs::write(&text, words.replace('A', "B")).unwrap();
+    refused(&[], &["--calibration"]);
+    fs::write(&text, words).unwrap();
+
+    let weights = fixture.model().join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    fs::write(&weights, bytes).unwrap();
+    refused(&[], &["the file `model.safetensors`"]);
+
+    // Said how to start over, one can.
+    fs::remove_dir_all(fixture.path(".pruned.unfinished")).unwrap();
+    fixture.run(&[]).unwrap();
+    assert_eq!(fixture.entries(), ["model", "pruned", "text"]);
+}
+
+/// The second does not touch what the first is writing.
+#[test]
+fn two_at_once_are_one_too_many() {
+    let fixture = fixture();
+    let output = fixture.path("pruned");
+    let line = ["--output", output.to_str().unwrap()];
+    let mut first = fixture
+        .command(&line)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !fixture.path(".pruned.unfinished/state.json").exists() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(1));
+    }
+    let second = fixture.command(&line).output().unwrap();
+    let message = String::from_utf8(second.stderr).unwrap();
+    assert!(message.contains("another run"), "{message}");
+    assert!(first.wait().unwrap().success());
+    assert_eq!(fixture.entries(), ["model", "pruned", "text"]);
+}
