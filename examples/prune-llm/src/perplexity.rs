@@ -6,7 +6,7 @@ use crate::{
     progress::Progress,
     text::Sequences,
 };
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
@@ -16,7 +16,8 @@ const ROWS: usize = 256;
 /// exp of the mean negative log likelihood of every token but the first of each window.
 ///
 /// # Errors
-/// The windows are longer than the model allows, or hold tokens it does not know.
+/// The windows are longer than the model allows, or hold tokens it does not know, or the model's
+/// predictions overflow.
 pub fn perplexity(model: &Model, windows: &Sequences, progress: Progress) -> Result<f64> {
     let rope = model.rope(windows.length())?;
     let mut batches = windows.embed(model)?;
@@ -41,7 +42,12 @@ pub fn perplexity(model: &Model, windows: &Sequences, progress: Progress) -> Res
         }
     }
     let predicted = windows.count() * (windows.length() - 1);
-    Ok((total / predicted as f64).exp())
+    let perplexity = (total / predicted as f64).exp();
+    ensure!(
+        perplexity.is_finite(),
+        "the model's predictions are not finite numbers: its weights are damaged or far too large"
+    );
+    Ok(perplexity)
 }
 
 /// The sum over all tokens of `text` but the first, `x` being the last block's output for it.

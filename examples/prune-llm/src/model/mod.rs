@@ -1,5 +1,6 @@
-//! Llama-architecture models: reading, running block by block, writing.
+//! Llama and its relatives: reading, running block by block, writing.
 
+mod architecture;
 mod attention;
 mod block;
 pub mod checkpoint;
@@ -11,9 +12,10 @@ mod rope;
 pub mod save;
 mod source;
 
+pub use architecture::{Architecture, SUPPORTED};
 pub use attention::KvCache;
 pub use block::{Block, Observer, tensor_name};
-pub use config::{Config, Llama3Scaling, SUPPORTED};
+pub use config::{Attention, Config, Llama3Scaling, RopeScaling};
 pub use layer::{LinearKind, Tap};
 pub use rope::Rope;
 pub use source::TensorSource;
@@ -41,7 +43,7 @@ impl Model {
     /// Reads all tensors.
     ///
     /// # Errors
-    /// A tensor is missing, of the wrong shape, or one the Llama architecture does not have.
+    /// A tensor is missing, of the wrong shape, or one that the architecture does not have.
     pub fn load(config: Config, source: &mut dyn TensorSource, progress: Progress) -> Result<Self> {
         refuse_unknown_tensors(&config, source)?;
         let table = (config.vocab_size, config.hidden_size);
@@ -91,11 +93,8 @@ impl Model {
 
     /// Every tensor under its Hugging Face name, in the order of the model.
     pub fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let blocks = self.blocks.iter().enumerate().flat_map(|(index, block)| {
-            block
-                .tensors()
-                .map(move |(module, tensor)| (tensor_name(index, module), tensor))
-        });
+        let blocks = self.blocks.iter().enumerate();
+        let blocks = blocks.flat_map(|(index, block)| block.tensors(index));
         [(EMBEDDING.to_owned(), &self.embedding)]
             .into_iter()
             .chain(blocks)
@@ -177,7 +176,7 @@ impl Output {
 /// make its results wrong, so it is an error and not ignored.
 fn refuse_unknown_tensors(config: &Config, source: &dyn TensorSource) -> Result<()> {
     let known: std::collections::HashSet<String> = (0..config.num_hidden_layers)
-        .flat_map(block::tensor_names)
+        .flat_map(|index| block::tensor_names(index, config))
         .chain([EMBEDDING, FINAL_NORM, HEAD].map(str::to_owned))
         .collect();
     let mut names = source.names();

@@ -5,6 +5,9 @@
     reason = "each test program uses its own part of this"
 )]
 
+pub mod gguf;
+pub mod reference;
+
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
