@@ -16,8 +16,7 @@ const ROWS: usize = 256;
 /// exp of the mean negative log likelihood of every token but the first of each window.
 ///
 /// # Errors
-/// The windows are longer than the model allows, or hold tokens it does not know, or the model's
-/// predictions overflow.
+/// The windows are longer than the model allows, or hold tokens it does not know.
 pub fn perplexity(model: &Model, windows: &Sequences, progress: Progress) -> Result<f64> {
     let rope = model.rope(windows.length())?;
     let mut batches = windows.embed(model)?;
@@ -42,10 +41,19 @@ pub fn perplexity(model: &Model, windows: &Sequences, progress: Progress) -> Res
         }
     }
     let predicted = windows.count() * (windows.length() - 1);
-    let perplexity = (total / predicted as f64).exp();
+    Ok((total / predicted as f64).exp())
+}
+
+/// The perplexity of a model of which all that was pruned is known to be sound.
+///
+/// # Errors
+/// Those of [`perplexity`], and a model whose predictions are no numbers.
+pub fn finite_perplexity(model: &Model, windows: &Sequences, progress: Progress) -> Result<f64> {
+    let perplexity = perplexity(model, windows, progress)?;
     ensure!(
         perplexity.is_finite(),
-        "the model's predictions are not finite numbers: its weights are damaged or far too large"
+        "the model's predictions are not finite numbers: its embedding, norms or output head are \
+         damaged, or weights are far too large"
     );
     Ok(perplexity)
 }

@@ -4,7 +4,7 @@ use crate::{
     cli::PruneArgs,
     input::{Input, Location},
     model::{Model, save},
-    perplexity::perplexity,
+    perplexity::finite_perplexity,
     progress::Progress,
     prune,
     recipe::Recipe,
@@ -53,7 +53,7 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     println!("pruned with {recipe}: {outcome}");
 
     let start = Instant::now();
-    let perplexity = perplexity(&model, &evaluation, progress)?;
+    let perplexity = finite_perplexity(&model, &evaluation, progress)?;
     let evaluate = start.elapsed();
     println!("pruned perplexity: {perplexity:.3}");
     println!("\n{PROMPT} ...\n  dense:  {dense_text}");

@@ -5,7 +5,7 @@ mod common;
 
 use candle_core::{
     DType, Device, Tensor,
-    quantized::{GgmlDType, QTensor, ggml_file::qtensor_from_ggml},
+    quantized::{GgmlDType, QTensor, ggml_file::qtensor_from_ggml, gguf_file},
 };
 use common::{
     Fixture, assert_close, gguf, load, logits,
@@ -15,7 +15,7 @@ use prune_llm::tokenizer;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
-/// A text of the first 64 bytes that the tokenizer has tokens for: the models know no more.
+/// A text of the 63 bytes that a tokenizer of 64 tokens knows.
 const TEXT: &str = "THE-BOATS-COME-HOME-WHEN-THE-LIGHT-IS-GONE;IN-1984-THERE-WERE-312.";
 
 /// A folder with the model, pruned and not.
@@ -144,6 +144,7 @@ fn write_quantized(file: &Path, kind: &str) {
         "model_type": "llama",
         "hidden_size": WIDTH,
         "intermediate_size": WIDTH,
+        "vocab_size": 64,
         "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
@@ -203,6 +204,34 @@ fn every_type_of_tensor_in_a_file() {
         let config: Value =
             serde_json::from_slice(&fs::read(pruned.join("config.json")).unwrap()).unwrap();
         assert_eq!(config["torch_dtype"], dtype.1);
+    }
+}
+
+/// Where words end is seen in the tokens: pairs of bytes merge across the ends of words, if let.
+#[test]
+fn byte_level_tokenizers() {
+    let expected = reference::read("bytelevel.json");
+    let texts = |list: &str| {
+        let texts = expected[list].as_array().unwrap().iter();
+        let texts = texts.map(|text| gguf_file::Value::String(text.as_str().unwrap().into()));
+        gguf_file::Value::Array(texts.collect())
+    };
+    let mut config = common::config();
+    config["vocab_size"] = json!(expected["tokens"].as_array().unwrap().len());
+    let tensors = gguf::tensors(&config, &common::tensors(DType::F32));
+    let fixture = Fixture::empty();
+    let file = fixture.path("model.gguf");
+    for (name, ids) in expected["ids"].as_object().unwrap() {
+        let mut metadata = gguf::metadata(&config);
+        metadata.remove("tokenizer.ggml.token_type");
+        metadata.insert("tokenizer.ggml.tokens".into(), texts("tokens"));
+        metadata.insert("tokenizer.ggml.merges".into(), texts("merges"));
+        let pre = gguf_file::Value::String(name.clone());
+        metadata.insert("tokenizer.ggml.pre".into(), pre);
+        gguf::write(&file, &metadata, &tensors);
+        let text = expected["text"].as_str().unwrap();
+        let found = tokenizer::tokens(&load(&file).tokenizer, text).unwrap();
+        assert_eq!(found, reference::tokens(ids), "{name}");
     }
 }
 

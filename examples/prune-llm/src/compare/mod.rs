@@ -6,7 +6,7 @@ use crate::{
     cli::CompareArgs,
     input::Location,
     json,
-    perplexity::perplexity,
+    perplexity::finite_perplexity,
     progress::Progress,
     prune,
     recipe::{Method, Recipe, Update},
@@ -193,7 +193,7 @@ fn run(setup: &Setup, recipe: &Recipe, progress: Progress) -> Result<Run> {
         .filter(|_| recipe.needs_calibration());
     let outcome = prune::prune(&mut model, recipe, calibration, progress)?;
     let start = Instant::now();
-    let perplexity = perplexity(&model, &setup.evaluation, progress)?;
+    let perplexity = finite_perplexity(&model, &setup.evaluation, progress)?;
     let evaluate = start.elapsed();
     println!("{recipe}: perplexity {perplexity:.3}; {outcome}");
     Ok(Run {

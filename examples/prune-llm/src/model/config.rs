@@ -44,7 +44,9 @@ pub struct Attention {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
     /// All frequencies divided by one factor.
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     Llama3(Llama3Scaling),
 }
 
@@ -412,8 +414,8 @@ fn scaling(rope: &Value) -> Result<Option<RopeScaling>> {
         "llama3" => Llama3Scaling::deserialize(rope)
             .map(|scaling| Some(RopeScaling::Llama3(scaling)))
             .context("the `llama3` rotary scaling lacks a field"),
-        other => bail!(
-            "the rotary scaling `{other}` is not supported, only `llama3` and `linear` are"
-        ),
+        other => {
+            bail!("the rotary scaling `{other}` is not supported, only `llama3` and `linear` are")
+        }
     }
 }

@@ -18,9 +18,11 @@ pub fn metadata(config: &serde_json::Value) -> Metadata {
     let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
     let number = |value: u64| Value::U32(u32::try_from(value).unwrap());
     let mut vocabulary = byte_tokens();
+    vocabulary.truncate(super::vocabulary(config) - 1);
     let mut kinds = vec![Value::I32(1); vocabulary.len()];
     vocabulary.push(END.to_owned());
     kinds.push(Value::I32(3));
+    let end = number(kinds.len() as u64 - 1);
     let architecture = architecture(config);
     let mut metadata = Metadata::from(
         [
@@ -30,8 +32,8 @@ pub fn metadata(config: &serde_json::Value) -> Metadata {
             ("tokenizer.ggml.tokens", texts(vocabulary)),
             ("tokenizer.ggml.token_type", Value::Array(kinds)),
             ("tokenizer.ggml.merges", texts(Vec::new())),
-            ("tokenizer.ggml.bos_token_id", number(256)),
-            ("tokenizer.ggml.eos_token_id", number(256)),
+            ("tokenizer.ggml.bos_token_id", end.clone()),
+            ("tokenizer.ggml.eos_token_id", end),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );

@@ -1,9 +1,7 @@
 //! The configuration of a model from the metadata and the tensors of its GGUF file.
 
 use super::Container;
-use crate::model::{
-    Architecture, Attention, Config, Llama3Scaling, RopeScaling, SUPPORTED, rope,
-};
+use crate::model::{Architecture, Attention, Config, Llama3Scaling, RopeScaling, SUPPORTED, rope};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Holds Llama 3.1's frequency divisors in place of the parameters they come from.
@@ -100,10 +98,15 @@ pub(super) fn config(file: &Container) -> Result<Config> {
 
 fn rope_scaling(file: &Container, config: &Config) -> Result<Option<RopeScaling>> {
     let name = file.metadata.text("general.architecture")?;
-    match file.metadata.optional_text(&format!("{name}.rope.scaling.type")) {
+    match file
+        .metadata
+        .optional_text(&format!("{name}.rope.scaling.type"))
+    {
         None | Some("none") => {}
         Some("linear") => {
-            let factor = file.metadata.float(&format!("{name}.rope.scaling.factor"))?;
+            let factor = file
+                .metadata
+                .float(&format!("{name}.rope.scaling.factor"))?;
             return Ok(Some(RopeScaling::Linear { factor }));
         }
         Some(kind) => bail!("the rotary scaling `{kind}` is not supported in GGUF files"),

@@ -234,8 +234,9 @@ impl Header {
             7 => (self.bytes()? != [0]).into(),
             10 => {
                 let value = self.u64()?;
-                return Ok(i64::try_from(value)
-                    .map_or(Number::Float(value as f64), Number::Integer));
+                return Ok(
+                    i64::try_from(value).map_or(Number::Float(value as f64), Number::Integer)
+                );
             }
             11 => i64::from_le_bytes(self.bytes()?),
             12 => return Ok(Number::Float(f64::from_le_bytes(self.bytes()?))),
@@ -283,7 +284,9 @@ impl Header {
         // Rows come first in the file.
         let columns = shape[0];
         shape.reverse();
-        let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+        let elements = shape
+            .iter()
+            .try_fold(1usize, |n, &size| n.checked_mul(size));
         let bytes = elements
             .filter(|&elements| elements > 0 && columns.is_multiple_of(kind.block_size()))
             .and_then(|elements| (elements / kind.block_size()).checked_mul(kind.type_size()))

@@ -64,7 +64,10 @@ struct Tokens<'a> {
 impl<'a> Tokens<'a> {
     fn new(metadata: &'a Metadata) -> Result<Self> {
         let texts = metadata.texts("tokenizer.ggml.tokens")?;
-        #[expect(clippy::cast_possible_truncation, reason = "other numbers name no kind")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "other numbers name no kind"
+        )]
         let kinds = match metadata.numbers("tokenizer.ggml.token_type") {
             Some(kinds) => kinds.into_iter().map(|kind| kind as i32).collect(),
             None => vec![token_type::NORMAL; texts.len()],
