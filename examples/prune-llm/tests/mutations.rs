@@ -135,7 +135,10 @@ fn survives(
         );
     }
     // Both outcomes are tested: weights may change without harm, headers may not.
-    assert!((MUTATIONS / 20..MUTATIONS / 2).contains(&successes));
+    assert!(
+        (MUTATIONS / 20..MUTATIONS * 19 / 20).contains(&successes),
+        "{successes} runs of {MUTATIONS} succeed"
+    );
 }
 
 #[test]

@@ -228,6 +228,11 @@ impl Config {
             self.num_hidden_layers
         );
         ensure!(
+            self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0,
+            "`rms_norm_eps` is {}, which no model has",
+            self.rms_norm_eps
+        );
+        ensure!(
             self.rope_theta.is_finite() && self.rope_theta > 0.0,
             "`rope_theta` is {}, which is not a positive number",
             self.rope_theta
@@ -235,7 +240,7 @@ impl Config {
         match self.rope_scaling {
             Some(RopeScaling::Linear { factor }) => {
                 ensure!(
-                    factor > 0.0,
+                    factor > 0.0 && factor.is_finite(),
                     "the rotary scaling has the factor {factor}, which is not positive"
                 );
             }
