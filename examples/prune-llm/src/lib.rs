@@ -1,4 +1,4 @@
-//! Prunes Llama-architecture language models on a CPU with [`wanda`] and candle.
+//! Prunes language models, Llama and its relatives, on a CPU with [`wanda`] and candle.
 //!
 //! The program is a thin layer over this library, so that its parts can be tested and borrowed:
 //! [`model`] reads, runs and writes models, [`prune`](mod@prune) calibrates and prunes them block

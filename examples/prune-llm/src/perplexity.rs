@@ -7,7 +7,7 @@ use crate::{
     progress::Progress,
     text::Sequences,
 };
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -89,6 +89,19 @@ impl<'a> Evaluation<'a> {
         }
         Ok(total)
     }
+}
+
+/// Refuses a perplexity that is none, when all that was pruned is known to be sound.
+///
+/// # Errors
+/// The model's predictions are no numbers.
+pub fn check_finite(perplexity: f64) -> Result<f64> {
+    ensure!(
+        perplexity.is_finite(),
+        "the model's predictions are not finite numbers: its embedding, norms or output head are \
+         damaged, or weights are far too large"
+    );
+    Ok(perplexity)
 }
 
 /// The sum over all tokens of `text` but the first, `x` being the last block's output for it.

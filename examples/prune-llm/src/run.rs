@@ -4,7 +4,7 @@ use crate::{
     cli::PruneArgs,
     input::{Input, Location},
     model::{Block, Model, checkpoint, save, save::Writer, tensor_name},
-    perplexity::perplexity,
+    perplexity::{check_finite, perplexity},
     plan::Plan,
     progress::Progress,
     prune::{self, Done, Outcome, Sink},
@@ -93,7 +93,7 @@ impl Job<'_> {
 
         let start = Instant::now();
         let model = self.pruned()?;
-        let perplexity = perplexity(&model, evaluation, self.progress)?;
+        let perplexity = check_finite(perplexity(&model, evaluation, self.progress)?)?;
         let evaluate = start.elapsed();
         println!("pruned perplexity: {perplexity:.3}");
         if self.args.continuation > 0 {

@@ -27,16 +27,34 @@ fn fixture_with(key: &str, value: Value) -> Fixture {
 
 #[test]
 fn other_architectures_by_name() {
-    let error = fixture_with("model_type", json!("gemma3")).error(&[]);
-    assert_says(&error, &["gemma3", "not supported", "LlamaForCausalLM"]);
-    let error = fixture_with("architectures", json!(["MistralForCausalLM"])).error(&[]);
-    assert_says(&error, &["MistralForCausalLM", "not supported"]);
-    let error = fixture_with("attention_bias", json!(true)).error(&[]);
-    assert_says(&error, &["attention_bias", "not supported"]);
+    for name in ["gemma3", "mixtral", "qwen2_moe", "qwen3_moe"] {
+        let error = fixture_with("model_type", json!(name)).error(&[]);
+        assert_says(&error, &[name, "not supported", "LlamaForCausalLM"]);
+    }
+    let error = fixture_with("architectures", json!(["MixtralForCausalLM"])).error(&[]);
+    assert_says(&error, &["MixtralForCausalLM", "not supported"]);
     let error = fixture_with("hidden_act", json!("gelu")).error(&[]);
     assert_says(&error, &["gelu", "silu"]);
     let error = fixture_with("rope_scaling", json!({"type": "yarn", "factor": 2})).error(&[]);
     assert_says(&error, &["yarn", "llama3"]);
+}
+
+/// A configuration that promises what the tensors do not keep, and the reverse.
+#[test]
+fn tensors_of_another_architecture() {
+    let error = fixture_with("attention_bias", json!(true)).error(&[]);
+    assert_says(&error, &["no tensor", "self_attn.q_proj.bias"]);
+    let mut config = config();
+    config["model_type"] = json!("qwen3");
+    config["architectures"] = json!(["Qwen3ForCausalLM"]);
+    config["head_dim"] = json!(8);
+    let error = Fixture::new(&config, &tensors(DType::F32)).error(&[]);
+    assert_says(&error, &["no tensor", "self_attn.q_norm"]);
+    config["model_type"] = json!("smollm3");
+    config["architectures"] = json!(["SmolLM3ForCausalLM"]);
+    config["no_rope_layers"] = json!([1]);
+    let error = Fixture::new(&config, &tensors(DType::F32)).error(&[]);
+    assert_says(&error, &["no_rope_layers", "layer 1"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     input::Location,
     json,
     model::{Block, Model},
-    perplexity::Evaluation,
+    perplexity::{Evaluation, check_finite},
     plan::Plan,
     progress::Progress,
     prune::{self, Done, Sink},
@@ -218,7 +218,7 @@ fn run(model: &Model, texts: &Texts, recipe: &Recipe, progress: Progress) -> Res
     let nothing = Done::nothing(model, calibration)?;
     let outcome = prune::prune(model, &plan, nothing, &mut pruned, progress)?;
     let start = Instant::now();
-    let perplexity = pruned.evaluation.perplexity(model)?;
+    let perplexity = check_finite(pruned.evaluation.perplexity(model)?)?;
     let evaluate = pruned.time + start.elapsed();
     println!("{recipe}: perplexity {perplexity:.3}; {outcome}");
     Ok(Run {

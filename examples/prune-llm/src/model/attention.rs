@@ -12,8 +12,16 @@ const SCORES: usize = 8 << 20;
 
 /// Attention of `q` `[sequences, heads, tokens, head_dim]` over `k` and `v`
 /// `[sequences, kv_heads, keys, head_dim]`; the first query is the token at `position`.
+/// With a `window`, each token sees only that many, itself the last of them.
 /// The result is `[sequences, tokens, heads * head_dim]`.
-pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, position: usize) -> Result<Tensor> {
+pub(super) fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    position: usize,
+    window: Option<usize>,
+) -> Result<Tensor> {
+    let window = window.unwrap_or(usize::MAX);
     let (sequences, heads, tokens, head_dim) = q.dims4()?;
     let per_sequence = heads * tokens.min(QUERIES) * (position + tokens);
     let group = (SCORES / per_sequence.max(1)).clamp(1, sequences);
@@ -27,7 +35,7 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, position: usize) -> Res
         );
         let chunks = (0..tokens)
             .step_by(QUERIES)
-            .map(|start| attend_chunk(&q, &k, &v, position, start))
+            .map(|start| attend_chunk(&q, &k, &v, position + start, start, window))
             .collect::<Result<Vec<_>>>()?;
         outputs.push(Tensor::cat(&chunks, 2)?);
     }
@@ -36,17 +44,20 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, position: usize) -> Res
         .reshape((sequences, tokens, heads * head_dim))
 }
 
+/// The queries from `start` on, the first of them the token at `position`.
 fn attend_chunk(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     position: usize,
     start: usize,
+    window: usize,
 ) -> Result<Tensor> {
     let (sequences, heads, tokens, head_dim) = q.dims4()?;
     let kv_heads = k.dim(1)?;
     let queries = QUERIES.min(tokens - start);
-    let keys = position + start + queries;
+    let first_key = (position + 1).saturating_sub(window);
+    let keys = position + queries - first_key;
     // Query heads that share a key head become more rows of one product.
     let q = q.narrow(2, start, queries)?.contiguous()?.reshape((
         sequences,
@@ -54,16 +65,17 @@ fn attend_chunk(
         heads / kv_heads * queries,
         head_dim,
     ))?;
-    let scores = q.matmul(&k.narrow(2, 0, keys)?.t()?)?;
+    let scores = q.matmul(&k.narrow(2, first_key, keys)?.t()?)?;
     #[expect(clippy::cast_possible_truncation, reason = "attention runs in f32")]
     let scale = (1.0 / (head_dim as f64).sqrt()) as f32;
     scores.inplace_op1(&CausalSoftmax {
         queries,
-        first_visible: position + start,
+        first_visible: position - first_key,
+        window,
         scale,
     })?;
     scores
-        .matmul(&v.narrow(2, 0, keys)?)?
+        .matmul(&v.narrow(2, first_key, keys)?)?
         .reshape((sequences, heads, queries, head_dim))
 }
 

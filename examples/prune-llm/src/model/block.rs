@@ -1,8 +1,10 @@
 //! One transformer block: its weights, its forward pass, and the places where it can be observed.
 
 use super::{
-    Config, KvCache, LinearKind, Rope, Tap, TensorSource, attention::attend, ops::SwiGlu, source,
+    Attention, Config, KvCache, LinearKind, Rope, Tap, TensorSource, attention::attend,
+    ops::SwiGlu, source,
 };
+use anyhow::Context;
 use candle_core::{DType, Result, Tensor};
 
 /// Is handed the input of every linear layer as a batch flows through a block.
@@ -27,16 +29,28 @@ impl Observer for Unobserved {
 #[derive(Debug, Clone)]
 pub struct Block {
     linears: [Tensor; LinearKind::ALL.len()],
+    biases: [Option<Tensor>; LinearKind::ALL.len()],
     attention_norm: Tensor,
     mlp_norm: Tensor,
+    head_norms: Option<HeadNorms>,
+    attention: Attention,
     num_attention_heads: usize,
     num_key_value_heads: usize,
     head_dim: usize,
     eps: f32,
 }
 
+/// The norms of the heads of queries and of keys: one for all heads each.
+#[derive(Debug, Clone)]
+struct HeadNorms {
+    query: Tensor,
+    key: Tensor,
+}
+
 pub(super) const ATTENTION_NORM: &str = "input_layernorm";
 pub(super) const MLP_NORM: &str = "post_attention_layernorm";
+pub(super) const QUERY_NORM: &str = "self_attn.q_norm";
+pub(super) const KEY_NORM: &str = "self_attn.k_norm";
 
 /// The full name of a layer.
 #[must_use]
@@ -44,19 +58,33 @@ pub fn layer_name(block: usize, layer: LinearKind) -> String {
     format!("model.layers.{block}.{}", layer.module())
 }
 
-/// The full name of a block's tensor.
+/// The full name of a block's weights.
 #[must_use]
 pub fn tensor_name(block: usize, module: &str) -> String {
     format!("model.layers.{block}.{module}.weight")
 }
 
+/// The full name of a block's bias.
+pub(super) fn bias_name(block: usize, module: &str) -> String {
+    format!("model.layers.{block}.{module}.bias")
+}
+
 /// The names of all tensors of a block.
-pub(super) fn tensor_names(block: usize) -> impl Iterator<Item = String> {
+pub(super) fn tensor_names(block: usize, config: &Config) -> impl Iterator<Item = String> {
+    let head_norms = [QUERY_NORM, KEY_NORM]
+        .into_iter()
+        .filter(|_| config.has_head_norms());
+    let biases = LinearKind::ALL
+        .into_iter()
+        .filter(|&kind| config.has_bias(kind))
+        .map(move |kind| bias_name(block, kind.module()));
     LinearKind::ALL
         .into_iter()
         .map(LinearKind::module)
         .chain([ATTENTION_NORM, MLP_NORM])
+        .chain(head_norms)
         .map(move |module| tensor_name(block, module))
+        .chain(biases)
 }
 
 impl Block {
@@ -66,20 +94,39 @@ impl Block {
         source: &mut dyn TensorSource,
     ) -> anyhow::Result<Self> {
         let mut linears = Vec::with_capacity(LinearKind::ALL.len());
+        let mut biases = [const { None }; LinearKind::ALL.len()];
         for kind in LinearKind::ALL {
             let name = tensor_name(index, kind.module());
-            linears.push(source::load(source, &name, kind.shape(config))?);
+            let shape = kind.shape(config);
+            linears.push(source::load(source, &name, shape)?);
+            if config.has_bias(kind) {
+                let name = bias_name(index, kind.module());
+                biases[kind as usize] = Some(source::load(source, &name, shape.0)?);
+            }
         }
         let mut norm =
-            |module| source::load(source, &tensor_name(index, module), config.hidden_size);
+            |module, features| source::load(source, &tensor_name(index, module), features);
         #[expect(clippy::cast_possible_truncation, reason = "the norms run in f32")]
         let eps = config.rms_norm_eps as f32;
         Ok(Self {
-            attention_norm: norm(ATTENTION_NORM)?,
-            mlp_norm: norm(MLP_NORM)?,
+            attention_norm: norm(ATTENTION_NORM, config.hidden_size)?,
+            mlp_norm: norm(MLP_NORM, config.hidden_size)?,
+            head_norms: if config.has_head_norms() {
+                Some(HeadNorms {
+                    query: norm(QUERY_NORM, config.head_dim)?,
+                    key: norm(KEY_NORM, config.head_dim)?,
+                })
+            } else {
+                None
+            },
             linears: linears
                 .try_into()
                 .map_err(|_| anyhow::anyhow!("a block has {} layers", LinearKind::ALL.len()))?,
+            biases,
+            attention: *config
+                .attention
+                .get(index)
+                .with_context(|| format!("the configuration tells nothing of block {index}"))?,
             num_attention_heads: config.num_attention_heads,
             num_key_value_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
@@ -99,10 +146,13 @@ impl Block {
     /// When candle cannot convert.
     pub fn widened(&self) -> Result<Self> {
         let mut block = self.clone();
+        let head_norms = block.head_norms.iter_mut();
         for tensor in block
             .linears
             .iter_mut()
             .chain([&mut block.attention_norm, &mut block.mlp_norm])
+            .chain(head_norms.flat_map(|norms| [&mut norms.query, &mut norms.key]))
+            .chain(block.biases.iter_mut().flatten())
         {
             *tensor = tensor.to_dtype(DType::F32)?;
         }
@@ -158,17 +208,25 @@ impl Block {
         let input = candle_nn::ops::rms_norm(x, &self.attention_norm, self.eps)?;
         observer.input(Tap::AttentionInput, &input)?;
         let position = cache.as_ref().map_or(0, |cache| cache.position());
-        let q = self.heads(LinearKind::Query, &input, self.num_attention_heads)?;
-        let k = self.heads(LinearKind::Key, &input, self.num_key_value_heads)?;
+        let mut q = self.heads(LinearKind::Query, &input, self.num_attention_heads)?;
+        let mut k = self.heads(LinearKind::Key, &input, self.num_key_value_heads)?;
         let v = self.heads(LinearKind::Value, &input, self.num_key_value_heads)?;
-        let q = rope.rotate(&q, position)?.transpose(1, 2)?;
-        let k = rope.rotate(&k, position)?.transpose(1, 2)?.contiguous()?;
+        if let Some(norms) = &self.head_norms {
+            q = candle_nn::ops::rms_norm(&q, &norms.query, self.eps)?;
+            k = candle_nn::ops::rms_norm(&k, &norms.key, self.eps)?;
+        }
+        if self.attention.rotary {
+            q = rope.rotate(&q, position)?;
+            k = rope.rotate(&k, position)?;
+        }
+        let q = q.transpose(1, 2)?;
+        let k = k.transpose(1, 2)?.contiguous()?;
         let v = v.transpose(1, 2)?.contiguous()?;
         let (k, v) = match cache {
             Some(cache) => cache.append(&k, &v)?,
             None => (k, v),
         };
-        let attended = attend(&q, &k, &v, position)?;
+        let attended = attend(&q, &k, &v, position, self.attention.window)?;
         observer.input(Tap::AttentionOutput, &attended)?;
         Ok((x + self.apply(LinearKind::Output, &attended)?)?)
     }
@@ -191,7 +249,11 @@ impl Block {
     }
 
     fn apply(&self, kind: LinearKind, x: &Tensor) -> Result<Tensor> {
-        linear(x, self.linear(kind))
+        let output = linear(x, self.linear(kind))?;
+        match &self.biases[kind as usize] {
+            Some(bias) => output.broadcast_add(bias),
+            None => Ok(output),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Llama-architecture models: reading, running block by block, writing.
+//! Llama and its relatives: reading, running block by block, writing.
 
+mod architecture;
 mod attention;
 mod block;
 pub mod checkpoint;
@@ -13,9 +14,10 @@ mod rope;
 pub mod save;
 mod source;
 
+pub use architecture::{Architecture, SUPPORTED};
 pub use attention::KvCache;
 pub use block::{Block, Observer, layer_name, tensor_name};
-pub use config::{Config, Llama3Scaling, SUPPORTED};
+pub use config::{Attention, Config, Llama3Scaling, RopeScaling};
 pub use layer::{LinearKind, Tap};
 pub use layout::FileLayout;
 pub use rope::Rope;
@@ -235,7 +237,7 @@ impl Output {
 /// make its results wrong, so it is an error and not ignored.
 fn refuse_unknown_tensors(config: &Config, source: &dyn TensorSource) -> Result<()> {
     let known: std::collections::HashSet<String> = (0..config.num_hidden_layers)
-        .flat_map(block::tensor_names)
+        .flat_map(|index| block::tensor_names(index, config))
         .chain([EMBEDDING, FINAL_NORM, HEAD].map(str::to_owned))
         .collect();
     let mut names = source.names();

@@ -61,12 +61,13 @@ pub fn max(row: &[f32]) -> f32 {
     row.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Scaled softmax over the last dimension of `[.., queries, keys]`, where query `i` sees the keys
-/// up to `first_visible + i` and none after.
+/// Scaled softmax over the last dimension of `[.., queries, keys]`, where query `i` sees the
+/// `window` keys up to `first_visible + i`, or as many as there are, and none after.
 #[derive(Debug)]
 pub struct CausalSoftmax {
     pub queries: usize,
     pub first_visible: usize,
+    pub window: usize,
     pub scale: f32,
 }
 
@@ -83,10 +84,13 @@ impl InplaceOp1 for CausalSoftmax {
         }
         scores.par_chunks_mut(keys * self.queries).for_each(|head| {
             for (query, row) in head.chunks_mut(keys).enumerate() {
-                let visible = (self.first_visible + query + 1).min(keys);
-                let (seen, hidden) = row.split_at_mut(visible);
+                let end = (self.first_visible + query + 1).min(keys);
+                let start = end.saturating_sub(self.window);
+                let (before, row) = row.split_at_mut(start);
+                let (seen, after) = row.split_at_mut(end - start);
+                before.fill(0.0);
                 softmax(seen, self.scale);
-                hidden.fill(0.0);
+                after.fill(0.0);
             }
         });
         Ok(())
@@ -183,36 +187,39 @@ mod tests {
 
     #[test]
     fn causal_softmax_matches_a_masked_one() {
-        let shape = (2, 6, 5);
-        let scores = Tensor::randn(0f32, 3.0, shape, &Device::Cpu).unwrap();
-        // Two heads of three queries share a row of the product; the first sees three keys.
-        let mask: Vec<f32> = (0..2 * 6 * 5)
-            .map(|i| {
-                let (query, key) = (i / 5 % 3, i % 5);
-                if key <= 2 + query {
-                    0.0
-                } else {
-                    f32::NEG_INFINITY
-                }
-            })
-            .collect();
-        let mask = Tensor::from_vec(mask, shape, &Device::Cpu).unwrap();
-        let expected =
-            candle_nn::ops::softmax(&((&scores * 0.5).unwrap() + mask).unwrap(), D::Minus1)
+        for window in [1, 2, usize::MAX] {
+            let shape = (2, 6, 5);
+            let scores = Tensor::randn(0f32, 3.0, shape, &Device::Cpu).unwrap();
+            // Two heads of three queries share a row of the product; the first sees three keys.
+            let mask: Vec<f32> = (0..2 * 6 * 5)
+                .map(|i| {
+                    let (query, key) = (i / 5 % 3, i % 5);
+                    if key <= 2 + query && 2 + query - key < window {
+                        0.0
+                    } else {
+                        f32::NEG_INFINITY
+                    }
+                })
+                .collect();
+            let mask = Tensor::from_vec(mask, shape, &Device::Cpu).unwrap();
+            let expected =
+                candle_nn::ops::softmax(&((&scores * 0.5).unwrap() + mask).unwrap(), D::Minus1)
+                    .unwrap();
+            let op = CausalSoftmax {
+                queries: 3,
+                first_visible: 2,
+                window,
+                scale: 0.5,
+            };
+            scores.inplace_op1(&op).unwrap();
+            let difference = (scores - expected)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
                 .unwrap();
-        let op = CausalSoftmax {
-            queries: 3,
-            first_visible: 2,
-            scale: 0.5,
-        };
-        scores.inplace_op1(&op).unwrap();
-        let difference = (scores - expected)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .max_all()
-            .unwrap();
-        assert!(difference.to_scalar::<f32>().unwrap() < 1e-6);
+            assert!(difference.to_scalar::<f32>().unwrap() < 1e-6);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rotary position embeddings: the tables of cosines and sines.
 
-use super::Config;
+use super::{Config, Llama3Scaling, RopeScaling};
 use candle_core::{Device, Result, Tensor};
 use std::f64::consts::TAU;
 
@@ -53,12 +53,18 @@ pub(super) fn frequencies(config: &Config) -> Vec<f32> {
         .collect()
 }
 
-/// By how much Llama 3.1 slows a frequency down: not at all for short waves, by the whole factor
-/// for waves longer than the original context, and in between for those in between.
+/// By how much a frequency is slowed down.
 pub(super) fn divisor(config: &Config, frequency: f64) -> f64 {
-    let Some(scaling) = config.rope_scaling else {
-        return 1.0;
-    };
+    match config.rope_scaling {
+        None => 1.0,
+        Some(RopeScaling::Linear { factor }) => factor,
+        Some(RopeScaling::Llama3(scaling)) => llama3_divisor(scaling, frequency),
+    }
+}
+
+/// Llama 3.1 slows short waves not at all, waves longer than the original context by the whole
+/// factor, and those in between by something in between.
+fn llama3_divisor(scaling: Llama3Scaling, frequency: f64) -> f64 {
     let waves = scaling.original_max_position_embeddings as f64 * frequency / TAU;
     let smooth =
         (waves - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);

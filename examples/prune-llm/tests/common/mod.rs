@@ -5,6 +5,9 @@
     reason = "each test program uses its own part of this"
 )]
 
+pub mod gguf;
+pub mod reference;
+
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
@@ -20,15 +23,18 @@ use prune_llm::{
 };
 use rand_pcg::{Pcg64, rand_core::Rng};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
 use tokenizers::{
-    AddedToken, Tokenizer, decoders::byte_level::ByteLevel as Decoder, models::bpe::BPE,
+    AddedToken, Tokenizer,
+    decoders::byte_level::ByteLevel as Decoder,
+    models::bpe::{BPE, Vocab},
     pre_tokenizers::byte_level::ByteLevel,
 };
 
@@ -63,6 +69,11 @@ pub fn config() -> Value {
     })
 }
 
+/// How many tokens a model knows.
+pub fn vocabulary(config: &Value) -> usize {
+    usize::try_from(config["vocab_size"].as_u64().unwrap()).unwrap()
+}
+
 /// The characters that stand for the 256 bytes, in a fixed order.
 pub fn byte_tokens() -> Vec<String> {
     let mut tokens: Vec<String> = ByteLevel::alphabet()
@@ -73,16 +84,16 @@ pub fn byte_tokens() -> Vec<String> {
     tokens
 }
 
+/// The tokenizer of `config()`.
 pub fn tokenizer() -> Tokenizer {
-    let ids = (0..)
-        .zip(byte_tokens())
-        .map(|(id, token)| (token, id))
-        .collect::<HashMap<_, _>>();
+    tokenizer_of(VOCABULARY)
+}
+
+/// A tokenizer of so many tokens: the first bytes, and the end. Others it leaves out.
+fn tokenizer_of(vocabulary: usize) -> Tokenizer {
+    let tokens = byte_tokens().into_iter().take(vocabulary - 1);
     let model = BPE::builder()
-        .vocab_and_merges(
-            ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(),
-            vec![],
-        )
+        .vocab_and_merges(tokens.zip(0..).collect::<Vocab>(), vec![])
         .build()
         .unwrap();
     let mut tokenizer = Tokenizer::new(model);
@@ -153,7 +164,7 @@ impl Fixture {
         let fixture = Self::empty();
         fs::create_dir(fixture.model()).unwrap();
         fs::write(fixture.model().join("config.json"), config.to_string()).unwrap();
-        tokenizer()
+        tokenizer_of(vocabulary(config))
             .save(fixture.model().join("tokenizer.json"), false)
             .unwrap();
         write_safetensors(tensors, &fixture.model().join("model.safetensors"));
