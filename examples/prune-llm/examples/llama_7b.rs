@@ -11,7 +11,9 @@
 use anyhow::{Context, Result, anyhow};
 use candle_core::{DType, Device, Shape, Tensor};
 use half::bf16;
-use prune_llm::model::{Config, FileLayout, LinearKind, save::Writer, tensor_name};
+use prune_llm::model::{
+    Architecture, Attention, Config, FileLayout, LinearKind, save::Writer, tensor_name,
+};
 use rand_pcg::{Pcg64, rand_core::Rng};
 use std::{env, fs, path::Path};
 use tokenizers::{
@@ -29,7 +31,10 @@ fn main() -> Result<()> {
     fs::create_dir_all(&model)?;
 
     let config = config(blocks);
-    fs::write(model.join("config.json"), config.to_json().to_string())?;
+    fs::write(
+        model.join("config.json"),
+        config.to_json(DType::BF16).to_string(),
+    )?;
     let tokenizer = tokenizer(config.vocab_size)?;
     tokenizer
         .save(model.join("tokenizer.json"), false)
@@ -51,7 +56,12 @@ fn main() -> Result<()> {
 }
 
 fn config(blocks: usize) -> Config {
+    let attention = Attention {
+        rotary: true,
+        window: None,
+    };
     Config {
+        architecture: Architecture::Llama,
         hidden_size: 4096,
         intermediate_size: 11008,
         vocab_size: 32000,
@@ -62,6 +72,9 @@ fn config(blocks: usize) -> Config {
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: None,
+        attention: vec![attention; blocks],
+        attention_bias: false,
+        mlp_bias: false,
         max_position_embeddings: 4096,
         tie_word_embeddings: false,
         bos_token_id: Some(1),
