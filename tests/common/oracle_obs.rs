@@ -279,6 +279,9 @@ pub(crate) struct Cost {
     /// `tr(ΔW (G + λI) ΔWᵀ) / tr(W G Wᵀ)`: what a sweep sums up, and so what the rounding of the
     /// error it reports is relative to.
     pub(crate) damped: f64,
+    /// `Σ |W| |G| |Wᵀ| / tr(W G Wᵀ)`: how much larger the terms of the dense output's energy are
+    /// than their sum, and so by how much its rounding is enlarged.
+    pub(crate) cancellation: f64,
 }
 
 impl Cost {
@@ -297,6 +300,9 @@ impl Cost {
         (all > 0.0).then(|| Self {
             relative_error: lost / all,
             damped: (lost + penalty) / all,
+            cancellation: (before.mapv(f64::abs).dot(&gram.mapv(f64::abs)) * before.mapv(f64::abs))
+                .sum()
+                / all,
         })
     }
 }
