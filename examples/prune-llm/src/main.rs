@@ -6,6 +6,7 @@ use prune_llm::{
     compare::compare,
     progress::Progress,
     run::run,
+    statistics::calibrate::calibrate,
 };
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
     let progress = Progress::new();
     let result = match Cli::parse().job() {
         Job::Prune(args) => run(&args, progress).map(drop),
+        Job::Calibrate(args) => calibrate(&args, progress),
         Job::Compare(args) => compare(&args, progress).map(drop),
     };
     match result {

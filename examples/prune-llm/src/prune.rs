@@ -5,6 +5,10 @@ use crate::{
     model::{Model, Tap},
     progress::Progress,
     recipe::Recipe,
+    statistics::{
+        Files,
+        outliers::{self, InputNorms},
+    },
     stats::InputStats,
     text::Sequences,
 };
@@ -15,11 +19,22 @@ use std::{
 };
 use wanda::{ActivationStats, LayerReport, NoStats, Pruner};
 
+/// Where the statistics come from.
+#[derive(Debug)]
+pub enum Calibration<'a> {
+    /// They are gathered as these texts flow through the model.
+    Texts(&'a Sequences),
+    /// They were gathered before, from the dense model.
+    Files(&'a mut Files),
+}
+
 /// What pruning a model gave.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Every pruned layer, in the order of the model.
     pub layers: Vec<(String, LayerReport)>,
+    /// How the norms of the inputs are spread, if there was calibration.
+    pub inputs: Vec<InputNorms>,
     /// Time in forward passes and statistics.
     pub calibrate: Duration,
     /// Time in the pruner.
@@ -56,37 +71,36 @@ impl fmt::Display for Outcome {
 
 /// Prunes all linear layers in the blocks of `model`.
 ///
-/// With calibration sequences: all statistics of a block come from the block while it is dense,
+/// With calibration texts: all statistics of a block come from the block while it is dense,
 /// fed with what the already pruned blocks before it put out; then all of its layers are pruned,
-/// and the block runs again for the next one's input. Without them no forward pass is made.
+/// and the block runs again for the next one's input. Otherwise no
+/// forward pass is made.
 ///
 /// # Errors
 /// A recipe that needs statistics is given none, or the weights cannot be pruned.
 pub fn prune(
     model: &mut Model,
     recipe: &Recipe,
-    calibration: Option<&Sequences>,
+    mut calibration: Option<Calibration<'_>>,
     progress: Progress,
 ) -> Result<Outcome> {
     let pruner = Pruner::new(recipe.method.metric(), recipe.pattern).update(recipe.update);
     let mut outcome = Outcome::default();
     let blocks = model.blocks().len();
-    let mut hidden = match calibration {
-        Some(sequences) => Some((model.rope(sequences.length())?, sequences.embed(model)?)),
-        None => None,
+    let mut hidden = match &calibration {
+        Some(Calibration::Texts(sequences)) => {
+            Some((model.rope(sequences.length())?, sequences.embed(model)?))
+        }
+        Some(Calibration::Files(_)) | None => None,
     };
     let passes = hidden.as_ref().map_or(1, |(_, batches)| 2 * batches.len());
     let bar = progress.bar("pruning", passes * blocks);
     for (index, block) in model.blocks().iter().enumerate() {
         let start = Instant::now();
-        let stats = match &hidden {
-            Some((rope, batches)) => {
+        let stats = match (&hidden, &mut calibration) {
+            (Some((rope, batches)), _) => {
                 let dense = block.widened()?;
-                let mut stats = if recipe.needs_gram() {
-                    InputStats::grams(&model.config)
-                } else {
-                    InputStats::norms(&model.config)
-                };
+                let mut stats = InputStats::new(&model.config, recipe.needs_gram());
                 for x in batches {
                     dense
                         .observe(x, rope, &mut stats)
@@ -95,8 +109,14 @@ pub fn prune(
                 }
                 Some(stats)
             }
-            None => None,
+            (None, Some(Calibration::Files(files))) => {
+                Some(files.block(index, recipe.needs_gram())?)
+            }
+            (None, _) => None,
         };
+        if let Some(stats) = &stats {
+            outcome.inputs.extend(outliers::of_block(index, stats));
+        }
         outcome.calibrate += start.elapsed();
 
         let start = Instant::now();

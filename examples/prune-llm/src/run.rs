@@ -2,15 +2,16 @@
 
 use crate::{
     cli::PruneArgs,
+    html,
     input::{Input, Location},
     model::{Model, save},
     perplexity::perplexity,
     progress::Progress,
-    prune,
+    prune::{self, Calibration},
     recipe::Recipe,
-    report::{self, Report, Seconds},
+    report::{self, Continuation, Report, Seconds, Text},
     sample,
-    setup::Setup,
+    setup::{Needs, Setup},
     staging, tokenizer,
 };
 use anyhow::{Result, ensure};
@@ -28,10 +29,11 @@ const CONTINUATION: usize = 32;
 pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     let start = Instant::now();
     let recipe = args.recipe();
-    let location = Location::find(args.input.model.as_deref(), progress)?;
+    let data = &args.input.data;
+    let location = Location::find(data.model.as_deref(), progress)?;
     let find = start.elapsed();
     let output = output_folder(args, &location)?;
-    if let Some(path) = &args.report {
+    for path in [&args.report, &args.html].into_iter().flatten() {
         staging::check_file(path)?;
     }
     let Setup {
@@ -43,13 +45,18 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
                 companions,
             },
         calibration,
+        mut files,
         evaluation,
         dense_perplexity,
         seconds,
-    } = Setup::new(location, &args.input, recipe.needs_calibration(), progress)?;
+    } = Setup::new(location, &args.input, needs(args), progress)?;
+    let calibration = match &mut files {
+        Some(files) => Some(Calibration::Files(files)),
+        None => calibration.as_ref().map(Calibration::Texts),
+    };
     let dense_text = continuation(&model, &tokenizer)?;
 
-    let outcome = prune::prune(&mut model, &recipe, calibration.as_ref(), progress)?;
+    let outcome = prune::prune(&mut model, &recipe, calibration, progress)?;
     println!("pruned with {recipe}: {outcome}");
 
     let start = Instant::now();
@@ -57,12 +64,19 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     let evaluate = start.elapsed();
     println!("pruned perplexity: {perplexity:.3}");
     println!("\n{PROMPT} ...\n  dense:  {dense_text}");
-    println!("  pruned: {}\n", continuation(&model, &tokenizer)?);
+    let pruned_text = continuation(&model, &tokenizer)?;
+    println!("  pruned: {pruned_text}\n");
 
     let report = Report {
-        model: args.input.model.clone().unwrap_or(name),
+        model: data.model.clone().unwrap_or(name),
         recipe,
-        seed: args.input.seed,
+        seed: data.seed,
+        calibration: report::calibration(args),
+        evaluation: Text::new(
+            args.input.eval.as_deref(),
+            args.input.eval_windows,
+            args.input.eval_length,
+        ),
         dense_perplexity,
         perplexity,
         sparsity: outcome.sparsity(),
@@ -74,13 +88,34 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
         },
         peak_memory_bytes: report::peak_memory_bytes(),
         layers: report::layers(&outcome),
+        inputs: outcome.inputs,
+        continuation: Continuation {
+            prompt: PROMPT.to_owned(),
+            dense: dense_text,
+            pruned: pruned_text,
+        },
     };
     save::save(&model, &companions, &report.to_json()?, &output)?;
     println!("written to `{}`", output.display());
     if let Some(path) = &args.report {
         report.write(path)?;
     }
+    if let Some(path) = &args.html {
+        html::write(&report, path)?;
+    }
     Ok(report)
+}
+
+fn needs(args: &PruneArgs) -> Needs<'_> {
+    let recipe = args.recipe();
+    match args.statistics.as_slice() {
+        [] if recipe.needs_calibration() => Needs::Texts,
+        [] => Needs::Nothing,
+        paths => Needs::Files {
+            paths,
+            gram: recipe.needs_gram(),
+        },
+    }
 }
 
 /// Where the result goes, refused now if it cannot go there: before the work and not after.

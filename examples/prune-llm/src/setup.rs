@@ -8,6 +8,7 @@ use crate::{
     progress::Progress,
     report::Seconds,
     sample,
+    statistics::Files,
     text::Sequences,
 };
 use anyhow::Result;
@@ -17,12 +18,26 @@ use std::{
 };
 use tokenizers::Tokenizer;
 
+/// What is asked of calibration.
+#[derive(Debug, Clone, Copy)]
+pub enum Needs<'a> {
+    Nothing,
+    Texts,
+    /// Statistics from files, of Gram matrices or of norms alone.
+    Files {
+        paths: &'a [PathBuf],
+        gram: bool,
+    },
+}
+
 /// A model ready to be pruned.
 #[derive(Debug)]
 pub struct Setup {
     pub input: Input,
     /// `None` if no data is looked at and none was given.
     pub calibration: Option<Sequences>,
+    /// Statistics that take their place.
+    pub files: Option<Files>,
     pub evaluation: Sequences,
     pub dense_perplexity: f64,
     /// What all this took.
@@ -37,21 +52,19 @@ impl Setup {
     pub fn new(
         location: Location,
         args: &InputArgs,
-        needs_calibration: bool,
+        needs: Needs<'_>,
         progress: Progress,
     ) -> Result<Self> {
         let start = Instant::now();
         let input = location.load(progress)?;
         let load = start.elapsed();
         println!("{}: {} blocks", input.name, input.model.blocks().len());
+        let files = match needs {
+            Needs::Files { paths, gram } => Some(Files::open(paths, &input.model.config, gram)?),
+            Needs::Nothing | Needs::Texts => None,
+        };
 
-        let texts = Texts::gather(
-            args,
-            needs_calibration,
-            &input.model,
-            &input.tokenizer,
-            progress,
-        )?;
+        let texts = Texts::gather(args, needs, &input.model, &input.tokenizer, progress)?;
         if let Some(calibration) = &texts.calibration {
             println!(
                 "calibration: {} x {} tokens",
@@ -71,6 +84,7 @@ impl Setup {
         Ok(Self {
             input,
             calibration: texts.calibration,
+            files,
             evaluation: texts.evaluation,
             dense_perplexity,
             seconds: Seconds {
@@ -95,11 +109,12 @@ impl Texts {
     /// Reads the files, and samples what there is no file for.
     fn gather(
         args: &InputArgs,
-        needs_calibration: bool,
+        needs: Needs<'_>,
         model: &Model,
         tokenizer: &Tokenizer,
         progress: Progress,
     ) -> Result<Self> {
+        let data = &args.data;
         let read = |file: &Option<PathBuf>, count, length| {
             let start = Instant::now();
             let sequences = file
@@ -109,17 +124,17 @@ impl Texts {
             anyhow::Ok((sequences, start.elapsed()))
         };
         let (calibration, mut calibration_time) = read(
-            &args.calibration,
-            args.calibration_samples,
-            args.sequence_length,
+            &data.calibration,
+            data.calibration_samples,
+            data.sequence_length,
         )?;
         let (evaluation, mut evaluation_time) =
             read(&args.eval, args.eval_windows, args.eval_length)?;
 
         // Sampled in one go, since a step for more texts at once costs little more. Different
         // texts for the two purposes: what is measured on was held out of calibration.
-        let to_calibrate = if calibration.is_none() && needs_calibration {
-            args.calibration_samples
+        let to_calibrate = if calibration.is_none() && matches!(needs, Needs::Texts) {
+            data.calibration_samples
         } else {
             0
         };
@@ -129,7 +144,7 @@ impl Texts {
             0
         };
         let lengths = [
-            (to_calibrate, args.sequence_length),
+            (to_calibrate, data.sequence_length),
             (to_evaluate, args.eval_length),
         ];
         let longest = lengths
@@ -138,9 +153,14 @@ impl Texts {
             .map(|&(_, length)| length)
             .max()
             .unwrap_or(0);
+        // Statistics from files may be those of the texts that would be sampled now.
+        let skip = match needs {
+            Needs::Files { .. } => data.calibration_samples,
+            Needs::Nothing | Needs::Texts => 0,
+        };
         let start = Instant::now();
         let count = to_calibrate + to_evaluate;
-        let sampled = sample::texts(model, count, longest, args.seed, progress)?;
+        let sampled = sample::texts(model, skip..skip + count, longest, data.seed, progress)?;
         let per_text = start.elapsed().div_f64(count.max(1) as f64);
         calibration_time += per_text.mul_f64(to_calibrate as f64);
         evaluation_time += per_text.mul_f64(to_evaluate as f64);
@@ -148,7 +168,7 @@ impl Texts {
         let (for_calibration, for_evaluation) = sampled.split_at(to_calibrate);
         Ok(Self {
             calibration: calibration.or_else(|| {
-                (to_calibrate > 0).then(|| Sequences::cut(for_calibration, args.sequence_length))
+                (to_calibrate > 0).then(|| Sequences::cut(for_calibration, data.sequence_length))
             }),
             calibration_time,
             evaluation: evaluation

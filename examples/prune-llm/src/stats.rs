@@ -6,46 +6,47 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use wanda::{ActivationStats, ColumnNorms, Gram, ndarray::ArrayRef2};
+use wanda::{ActivationStats, ColumnNorms, Gram, ndarray::ArrayRef2, stats::file::LayerStats};
 
 /// Statistics of everything that flows into a block's linear layers. Layers that read the same
 /// input share them.
 #[derive(Debug)]
 pub struct InputStats {
-    taps: [TapStats; Tap::ALL.len()],
-}
-
-/// Statistics of one input.
-#[derive(Debug)]
-enum TapStats {
-    Norms(ColumnNorms),
-    Gram(Gram),
+    taps: [LayerStats; Tap::ALL.len()],
 }
 
 impl InputStats {
-    /// The norms of all inputs.
+    /// Of inputs to come: their Gram matrices, or their norms alone.
     #[must_use]
-    pub fn norms(config: &Config) -> Self {
+    pub fn new(config: &Config, gram: bool) -> Self {
         Self {
-            taps: Tap::ALL.map(|tap| TapStats::Norms(ColumnNorms::new(tap.features(config)))),
+            taps: Tap::ALL.map(|tap| match tap.features(config) {
+                features if gram => Gram::new(features).into(),
+                features => ColumnNorms::new(features).into(),
+            }),
         }
     }
 
-    /// The Gram matrices of all inputs.
-    #[must_use]
-    pub fn grams(config: &Config) -> Self {
-        Self {
-            taps: Tap::ALL.map(|tap| TapStats::Gram(Gram::new(tap.features(config)))),
-        }
+    /// Statistics that were gathered before, in the order of [`Tap::ALL`].
+    ///
+    /// # Errors
+    /// There are not as many of them.
+    pub fn from_taps(taps: Vec<LayerStats>) -> Result<Self> {
+        let taps = taps.try_into().ok();
+        let taps = taps.with_context(|| format!("a block has {} inputs", Tap::ALL.len()))?;
+        Ok(Self { taps })
     }
 
     /// What the layers that read here saw.
     #[must_use]
     pub fn at(&self, tap: Tap) -> &dyn ActivationStats {
-        match &self.taps[tap as usize] {
-            TapStats::Norms(norms) => norms,
-            TapStats::Gram(gram) => gram,
-        }
+        self.layer(tap).as_stats()
+    }
+
+    /// The same, as files hold it.
+    #[must_use]
+    pub fn layer(&self, tap: Tap) -> &LayerStats {
+        &self.taps[tap as usize]
     }
 }
 
@@ -57,8 +58,8 @@ impl Observer for InputStats {
         matrix::with_rows(input, |rows| {
             let rows: &ArrayRef2<f32> = &rows;
             match stats {
-                TapStats::Norms(norms) => norms.update(rows),
-                TapStats::Gram(gram) => gram.update(rows),
+                LayerStats::Norms(norms) => norms.update(rows),
+                LayerStats::Gram(gram) => gram.update(rows),
             }
             .with_context(|| format!("at the input of {}", tap.readers()))
         })

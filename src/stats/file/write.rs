@@ -132,11 +132,15 @@ impl StatsWriter {
     ) -> io::Result<u32> {
         let mut checksum = crc32fast::Hasher::new();
         let start = self.len;
-        for &number in numbers {
-            let bytes = number.to_bytes();
-            checksum.update(bytes.as_ref());
-            self.body.write_all(bytes.as_ref())?;
-            self.len += bytes.as_ref().len();
+        let mut bytes = Vec::new();
+        for run in numbers.chunks(RUN) {
+            bytes.clear();
+            for &number in run {
+                bytes.extend_from_slice(number.to_bytes().as_ref());
+            }
+            checksum.update(&bytes);
+            self.body.write_all(&bytes)?;
+            self.len += bytes.len();
         }
         let info = TensorInfo {
             dtype: T::DTYPE,
@@ -147,6 +151,9 @@ impl StatsWriter {
         Ok(checksum.finalize())
     }
 }
+
+/// Numbers that are written at a time.
+const RUN: usize = 1 << 14;
 
 /// The tensors of one layer as they are appended.
 struct Parts<'a> {

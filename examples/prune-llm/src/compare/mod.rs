@@ -8,15 +8,15 @@ use crate::{
     json,
     perplexity::perplexity,
     progress::Progress,
-    prune,
+    prune::{self, Calibration},
     recipe::{Method, Recipe, Update},
-    report,
-    setup::Setup,
+    report::{self, Text},
+    setup::{Needs, Setup},
     staging,
 };
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::{fmt, path::Path, time::Instant};
+use std::{path::Path, time::Instant};
 use wanda::Pattern;
 
 /// The sparsities that every method is asked for. `None`: the method's own way to 50 %.
@@ -83,36 +83,6 @@ pub struct RunSeconds {
     pub evaluate: f64,
 }
 
-/// A text that was calibrated or measured on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Text {
-    /// `None` for text sampled from the dense model.
-    pub file: Option<String>,
-    pub sequences: usize,
-    /// Tokens in each of them.
-    pub length: usize,
-}
-
-impl Text {
-    fn new(file: Option<&Path>, sequences: usize, length: usize) -> Self {
-        Self {
-            file: file.map(|file| file.display().to_string()),
-            sequences,
-            length,
-        }
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} x {} tokens of ", self.sequences, self.length)?;
-        match &self.file {
-            Some(file) => write!(f, "`{file}`"),
-            None => f.write_str("text sampled from the dense model"),
-        }
-    }
-}
-
 impl Comparison {
     /// Writes the results as JSON, complete or not at all.
     ///
@@ -142,18 +112,19 @@ pub fn compare(args: &CompareArgs, progress: Progress) -> Result<Comparison> {
         staging::check_file(file)?;
     }
     let input = &args.input;
-    let location = Location::find(input.model.as_deref(), progress)?;
-    let setup = Setup::new(location, input, true, progress)?;
+    let data = &input.data;
+    let location = Location::find(data.model.as_deref(), progress)?;
+    let setup = Setup::new(location, input, Needs::Texts, progress)?;
     let runs = run_all(&setup, progress)?;
     let comparison = Comparison {
         calibration: Text::new(
-            input.calibration.as_deref(),
-            input.calibration_samples,
-            input.sequence_length,
+            data.calibration.as_deref(),
+            data.calibration_samples,
+            data.sequence_length,
         ),
         evaluation: Text::new(input.eval.as_deref(), input.eval_windows, input.eval_length),
-        model: input.model.clone().unwrap_or(setup.input.name),
-        seed: input.seed,
+        model: data.model.clone().unwrap_or(setup.input.name),
+        seed: data.seed,
         dense_perplexity: setup.dense_perplexity,
         runs,
         seconds: start.elapsed().as_secs_f64(),
@@ -190,7 +161,8 @@ fn run(setup: &Setup, recipe: &Recipe, progress: Progress) -> Result<Run> {
     let calibration = setup
         .calibration
         .as_ref()
-        .filter(|_| recipe.needs_calibration());
+        .filter(|_| recipe.needs_calibration())
+        .map(Calibration::Texts);
     let outcome = prune::prune(&mut model, recipe, calibration, progress)?;
     let start = Instant::now();
     let perplexity = perplexity(&model, &setup.evaluation, progress)?;

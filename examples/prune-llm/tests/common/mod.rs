@@ -190,7 +190,7 @@ impl Fixture {
         line.extend(self.inputs(&self.model(), more));
         match Cli::try_parse_from(line)?.job() {
             Job::Compare(args) => compare(&args, Progress::hidden()),
-            other @ Job::Prune(_) => panic!("{other:?}"),
+            other @ (Job::Prune(_) | Job::Calibrate(_)) => panic!("{other:?}"),
         }
     }
 
@@ -230,7 +230,7 @@ impl Fixture {
 pub fn prune_args<S: AsRef<str>>(line: &[S]) -> anyhow::Result<PruneArgs> {
     match Cli::try_parse_from(line.iter().map(AsRef::as_ref))?.job() {
         Job::Prune(args) => Ok(args),
-        other @ Job::Compare(_) => panic!("{other:?}"),
+        other @ (Job::Compare(_) | Job::Calibrate(_)) => panic!("{other:?}"),
     }
 }
 
