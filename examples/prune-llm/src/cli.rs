@@ -33,17 +33,21 @@ const CALIBRATE_EXAMPLES: &str = "\
 Examples:
   The norms of all inputs of SmolLM2-135M-Instruct, and a pruning run that uses them:
     cargo run --release -p prune-llm -- calibrate --output norms.safetensors
-    cargo run --release -p prune-llm -- --statistics norms.safetensors --pattern 2:4
+    cargo run --release -p prune-llm -- \\
+      --statistics norms.safetensors --pattern 2:4
 
   Gram matrices, as sparsegpt needs them, of a text of yours (here this project's README):
-    cargo run --release -p prune-llm -- calibrate --gram --calibration README.md \\
-      --calibration-samples 8 --sequence-length 128 --output gram.safetensors
-    cargo run --release -p prune-llm -- --method sparsegpt --statistics gram.safetensors
+    cargo run --release -p prune-llm -- calibrate --gram \\
+      --calibration README.md --calibration-samples 8 --sequence-length 128 \\
+      --output gram.safetensors
+    cargo run --release -p prune-llm -- \\
+      --method sparsegpt --statistics gram.safetensors
 
   Half of the work on each of two machines:
     cargo run --release -p prune-llm -- calibrate --seed 1 --output one.safetensors
     cargo run --release -p prune-llm -- calibrate --seed 2 --output two.safetensors
-    cargo run --release -p prune-llm -- --statistics one.safetensors two.safetensors";
+    cargo run --release -p prune-llm -- \\
+      --statistics one.safetensors two.safetensors";
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:

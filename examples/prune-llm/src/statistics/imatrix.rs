@@ -4,17 +4,14 @@
 use super::layer_name;
 use crate::model::LinearKind;
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{
-    Device,
-    quantized::{
-        GgmlDType,
-        gguf_file::{Content, Value},
-    },
+use candle_core::quantized::{
+    GgmlDType,
+    gguf_file::{Content, Value},
 };
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufReader, Read, Seek},
+    io::{BufReader, Read, Seek, SeekFrom},
     path::Path,
 };
 use wanda::ColumnNorms;
@@ -95,17 +92,25 @@ fn numbers<R: Read + Seek>(content: &Content, reader: &mut R, name: &str) -> Res
     let info = content.tensor_infos.get(name);
     let info = info.with_context(|| format!("there is no tensor `{name}`"))?;
     let dims = info.shape.dims();
-    // candle multiplies them without a look at whether they overflow.
-    let elements = dims.iter().try_fold(4usize, |n, &dim| n.checked_mul(dim));
     ensure!(
-        elements.is_some() && info.ggml_dtype == GgmlDType::F32,
-        "tensor `{name}` is {:?} of shape {dims:?}",
+        info.ggml_dtype == GgmlDType::F32,
+        "tensor `{name}` is {:?} and not F32",
         info.ggml_dtype
     );
-    content
-        .tensor(reader, name, &Device::Cpu)
-        .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1())
-        .with_context(|| format!("cannot read tensor `{name}`"))
+    let mut lengths = dims.iter().map(|&dim| dim as u64);
+    let len = lengths.try_fold(size_of::<f32>() as u64, u64::checked_mul);
+    let len = len.with_context(|| format!("tensor `{name}` has the shape {dims:?}"))?;
+    // Not read by candle, which takes any bytes for numbers where they are.
+    let start = content.tensor_data_offset.saturating_add(info.offset);
+    reader.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    reader.take(len).read_to_end(&mut bytes)?;
+    ensure!(
+        bytes.len() as u64 == len,
+        "tensor `{name}` of shape {dims:?} goes on after the end of the file"
+    );
+    let (numbers, _) = bytes.as_chunks();
+    Ok(numbers.iter().copied().map(f32::from_le_bytes).collect())
 }
 
 /// The layer that a matrix belongs to, by llama.cpp's name for it; `None` outside of blocks.
