@@ -21,8 +21,9 @@ const LINE: RGBColor = RGBColor(0xD5, 0xD9, 0xE0);
 /// About three units are a pixel, because the units that are drawn with are whole numbers.
 const SIZE: (u32, u32) = (810, 450);
 const FONT: u32 = 48;
-/// Units that labels take beside and below the bars.
-const LABELS: (u32, u32) = (130, 60);
+/// Units that labels take beside and below the bars, with the ticks that keep them at a distance.
+const LABELS: (u32, u32) = (144, 72);
+const TICK: u32 = 14;
 
 /// A colour as style sheets write it.
 pub(super) fn hex(colour: RGBColor) -> String {
@@ -73,7 +74,7 @@ fn draw(
         .light_line_style(TRANSPARENT)
         .bold_line_style(LINE.stroke_width(3))
         .axis_style(LINE.stroke_width(3))
-        .set_all_tick_mark_size(0)
+        .set_all_tick_mark_size(TICK)
         .label_style(("sans-serif", FONT).with_color(TEXT))
         .x_label_formatter(&whole)
         .y_label_formatter(&|&value| (axis.label)(value))

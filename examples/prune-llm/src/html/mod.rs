@@ -43,8 +43,10 @@ pub fn page(report: &Report) -> Result<String> {
                 (continuations(report))
                 (layers(report)?)
                 (inputs(report)?)
-                (timings(report))
-                (settings(report))
+                div.columns {
+                    section { (timings(report)) }
+                    section { (settings(report)) }
+                }
                 (table(report))
             }
         }
@@ -183,7 +185,7 @@ fn inputs(report: &Report) -> Result<Markup> {
         panels.push(html! {
             figure {
                 figcaption {
-                    (tap.readers())
+                    (readers(tap))
                     span.quiet { (outliers) " stand out" }
                 }
                 (PreEscaped(bars(&heights, axis, COLOURS[reader as usize])?))
@@ -199,6 +201,13 @@ fn inputs(report: &Report) -> Result<Markup> {
         div.panels { @for panel in &panels { (panel) } }
         (largest(report))
     })
+}
+
+/// The layers that read an input, without the part of the block they are in.
+fn readers(tap: Tap) -> String {
+    let modules = tap.layers().iter().map(|layer| layer.module());
+    let names = modules.map(|module| module.rsplit('.').next().unwrap_or(module));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// The inputs with the largest outliers.
@@ -345,15 +354,16 @@ fn percent(fraction: f64) -> String {
     format!("{} %", percent.strip_suffix(".0").unwrap_or(&percent))
 }
 
-/// With three digits that count, or fewer.
+/// With two or three digits that count.
 fn short(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        size if size < 0.001 => format!("{value:.0e}"),
-        size if size < 0.1 => format!("{value:.3}"),
-        size if size < 100.0 => format!("{value:.2}"),
-        _ => format!("{value:.0}"),
-    }
+    let decimals = match value.abs() {
+        size if size > 0.0 && size < 0.001 => return format!("{value:.0e}"),
+        size if size < 0.1 => 3,
+        size if size < 100.0 => 2,
+        _ => return format!("{value:.0}"),
+    };
+    let text = format!("{value:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// What a logarithm stands for; nothing between two powers of ten.
@@ -383,7 +393,9 @@ mod tests {
     fn numbers_are_short() {
         for (value, text) in [
             (0.0, "0"),
-            (0.5, "0.50"),
+            (0.5, "0.5"),
+            (3.0, "3"),
+            (100.0, "100"),
             (0.0123, "0.012"),
             (2e-4, "2e-4"),
             (1234.0, "1234"),
