@@ -48,6 +48,8 @@ pub struct StatsWriter {
     len: usize,
     tensors: Vec<(String, TensorInfo)>,
     layers: BTreeSet<String>,
+    /// Whether a layer could not be written, so that the body is not what the tensors say.
+    broken: bool,
 }
 
 impl StatsWriter {
@@ -65,6 +67,7 @@ impl StatsWriter {
             len: 0,
             tensors: Vec::new(),
             layers: BTreeSet::new(),
+            broken: false,
         })
     }
 
@@ -91,6 +94,7 @@ impl StatsWriter {
             #[cfg(any(feature = "faer", feature = "lapack"))]
             LayerStats::Gram(gram) => parts.gram(&StoredGram::from(gram)),
         };
+        self.broken |= result.is_err();
         result.map_err(|error| access(&self.path, "write", &error))
     }
 
@@ -106,6 +110,9 @@ impl StatsWriter {
     }
 
     fn publish(self) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other("a layer could not be written"));
+        }
         let format = [(FORMAT.to_owned(), VERSION.to_owned())].into();
         let header = Metadata::new(Some(format), self.tensors).map_err(io::Error::other)?;
         let mut header = serde_json::to_vec(&header)?;
@@ -220,4 +227,40 @@ fn named(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_lacks_a_part_of_a_layer_is_not_finished() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("statistics");
+        let mut writer = StatsWriter::create(&path).expect("a folder that can be written to");
+        let source = folder.path().join("read-only");
+        std::fs::write(&source, "").expect("a file");
+        // As on a full disk: writing fails.
+        writer.body = BufWriter::new(File::open(source).expect("the file just written"));
+        let mut norms = ColumnNorms::new(10_000);
+        norms
+            .update(&Array2::<f32>::ones((1, 10_000)))
+            .expect("finite inputs");
+        let error = writer.add("up", &norms.into()).expect_err("no place");
+        assert!(matches!(
+            error,
+            Error::StatsFileAccess {
+                action: "write",
+                ..
+            }
+        ));
+        let error = writer.finish().expect_err("a layer is missing");
+        assert!(
+            error.to_string().contains("could not be written"),
+            "{error}"
+        );
+        assert!(!path.exists());
+    }
 }
