@@ -1,5 +1,8 @@
 //! Everything that can go wrong, each with both sides of what did not fit.
 
+use std::io;
+use std::path::PathBuf;
+
 /// What this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -286,5 +289,98 @@ pub enum Error {
         what: &'static str,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A product of two inputs that is larger than the product of their norms.
+    #[error(
+        "the Gram matrix has {product} for input features {first} and {second}, which is more than \
+         their norms allow",
+        first = features.0, second = features.1
+    )]
+    ImpossibleProduct {
+        /// The two inputs, counted from zero.
+        features: (usize, usize),
+        /// The value found.
+        product: f64,
+    },
+    /// Statistics of different kinds, norms and a Gram matrix, that were to be merged.
+    #[error("cannot merge {left} with {right}; gather both in the same way")]
+    MergeKinds {
+        /// The kind on the receiving side.
+        left: &'static str,
+        /// The kind to be merged in.
+        right: &'static str,
+    },
+    /// What is wrong with one of several layers.
+    #[error("layer `{layer}`: {error}")]
+    InLayer {
+        /// The layer.
+        layer: String,
+        /// What is wrong.
+        error: Box<Error>,
+    },
+    /// The operating system refuses to read or write a file of statistics.
+    #[error("cannot {action} the statistics file `{}`: {reason}", path.display())]
+    StatsFileAccess {
+        /// The file.
+        path: PathBuf,
+        /// What was to be done with it.
+        action: &'static str,
+        /// The kind of refusal.
+        kind: io::ErrorKind,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// A safetensors file that does not say it holds statistics, or in another version of the
+    /// format.
+    #[error(
+        "`{}` is not a statistics file of format version {expected}: {}",
+        path.display(),
+        match found {
+            Some(version) => format!("its version is `{version}`"),
+            None => "its metadata has no `wanda-statistics`".to_owned(),
+        }
+    )]
+    StatsFileVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version it is in, if it is a statistics file.
+        found: Option<String>,
+        /// The version that can be read.
+        expected: &'static str,
+    },
+    /// A file of statistics whose parts do not fit together.
+    #[error("the statistics file `{}` is damaged in {place}: {reason}", path.display())]
+    StatsFileDamaged {
+        /// The file.
+        path: PathBuf,
+        /// The header, or a layer or tensor by name.
+        place: String,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A file of statistics that does not have a layer.
+    #[error("the statistics file `{}` has no layer `{layer}`", path.display())]
+    NoSuchLayer {
+        /// The file.
+        path: PathBuf,
+        /// The layer asked for.
+        layer: String,
+    },
+    /// A layer that was written to a file of statistics twice.
+    #[error("layer `{layer}` is already in the statistics file `{}`", path.display())]
+    LayerTwice {
+        /// The file.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+    },
+    /// A Gram matrix in a file, where the crate was built without anything to compute with it.
+    #[error(
+        "layer `{layer}` has a Gram matrix, which needs a build with feature `faer` or `lapack`; \
+         its norms alone can be read"
+    )]
+    GramNotBuilt {
+        /// The layer.
+        layer: String,
     },
 }

@@ -73,13 +73,13 @@ where
         Pattern::Threshold(sparsity) => {
             let blocks = (0..columns).step_by(block_size);
             let widths = blocks.map(|start| (columns - start).min(block_size));
-            let least = widths.map(|width| quota(rows * width, sparsity) + 1).sum();
+            let least: usize = widths.map(|width| quota(rows * width, sparsity) + 1).sum();
             prop_assert!(mask.count() >= least, "{} of {}", mask.count(), least);
         }
         Pattern::NOfM { keep, of } => {
             let groups = (0..columns).step_by(of);
             let lengths = groups.map(|start| (columns - start).min(of));
-            let expected = lengths.map(|len| len.saturating_sub(keep)).sum();
+            let expected: usize = lengths.map(|len| len.saturating_sub(keep)).sum();
             prop_assert_eq!(in_rows, vec![expected; rows]);
         }
         Pattern::Block {

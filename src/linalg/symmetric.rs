@@ -78,8 +78,23 @@ impl Symmetric {
         }
     }
 
+    /// The panels one after the other.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn entries(&self) -> &[f64] {
+        &self.entries
+    }
+
+    /// A matrix from what [`entries`](Self::entries) gives, not yet checked.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn from_entries(n: usize, entries: Vec<f64>) -> Self {
+        if entries.is_empty() {
+            return Self::default();
+        }
+        Self { n, entries }
+    }
+
     /// Whether the matrix is n x n, complete and finite, as one that was read may not be.
-    #[cfg(feature = "serde")]
+    #[cfg(any(feature = "serde", feature = "safetensors"))]
     pub(crate) fn is_valid(&self, n: usize) -> bool {
         self.n == n
             && stored(n, n) == Some(self.entries.len())

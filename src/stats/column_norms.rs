@@ -82,6 +82,22 @@ impl ColumnNorms {
         }
     }
 
+    /// Statistics from the sum of squares of every feature over `tokens` tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidStatistic`] for a sum that is negative, infinite or not a number;
+    /// [`Error::NoCalibration`] if `tokens` is 0.
+    pub fn from_sums_of_squares(sums: Vec<f64>, tokens: u64) -> Result<Self> {
+        if tokens == 0 {
+            return Err(Error::NoCalibration {
+                metric: "sums of squares".to_owned(),
+                tokens,
+            });
+        }
+        Self::from_parts(sums.len(), tokens, tokens as f64, sums)
+    }
+
     /// Statistics from the mean square of every feature over `tokens` tokens, as llama.cpp's
     /// importance matrix files hold them.
     ///
@@ -240,8 +256,19 @@ impl ColumnNorms {
         Ok(())
     }
 
+    /// Σₜ aₜ
+    #[cfg(feature = "safetensors")]
+    pub(super) fn weight(&self) -> f64 {
+        self.weight
+    }
+
     /// Statistics from numbers that may not fit together.
-    fn from_parts(features: usize, tokens: u64, weight: f64, sums: Vec<f64>) -> Result<Self> {
+    pub(super) fn from_parts(
+        features: usize,
+        tokens: u64,
+        weight: f64,
+        sums: Vec<f64>,
+    ) -> Result<Self> {
         let damaged = |reason: String| Error::Damaged {
             what: "statistics",
             reason,

@@ -1,6 +1,9 @@
 //! What did calibration see? Statistics of the inputs of a layer.
 
 mod column_norms;
+#[cfg(feature = "safetensors")]
+#[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
+pub mod file;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 mod gram;
 mod squares;

@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         bail!("only pruning is measured");
     };
     let progress = Progress::new();
-    let input = Location::find(args.input.model.as_deref(), progress)?.open()?;
+    let input = Location::find(args.input.data.model.as_deref(), progress)?.open()?;
     let Some(texts) = Texts::read(&args.input, &input.tokenizer)?.calibration else {
         bail!("give the calibration text as a file");
     };

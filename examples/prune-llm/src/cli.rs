@@ -17,9 +17,9 @@ Examples:
     cargo run --release -p prune-llm -- \\
       --pattern 2:4 --eval README.md --eval-windows 4 --eval-length 128
 
-  SparseGPT as published:
+  SparseGPT as published, with a page of charts to look at:
     cargo run --release -p prune-llm -- \\
-      --method sparsegpt --pattern per-layer:0.5
+      --method sparsegpt --pattern per-layer:0.5 --html report.html
 
   Wanda, with the weights that stay making up for those that go:
     cargo run --release -p prune-llm -- --method wanda --update obs
@@ -35,6 +35,28 @@ Examples:
   A model from the Hugging Face Hub (a GGUF file or a folder on disk work the same way):
     cargo run --release -p prune-llm -- \\
       --model HuggingFaceTB/SmolLM2-135M --output pruned";
+
+const CALIBRATE_EXAMPLES: &str = "\
+Examples:
+  The norms of all inputs of SmolLM2-135M-Instruct, and a pruning run that uses them:
+    cargo run --release -p prune-llm -- calibrate --output norms.safetensors
+    cargo run --release -p prune-llm -- \\
+      --statistics norms.safetensors --pattern 2:4
+
+  Gram matrices, as sparsegpt needs them, of a text of yours (here this project's README):
+    cargo run --release -p prune-llm -- calibrate --gram \\
+      --calibration README.md --calibration-samples 8 --sequence-length 128 \\
+      --output gram.safetensors
+    cargo run --release -p prune-llm -- \\
+      --method sparsegpt --statistics gram.safetensors
+
+  Half of the work on each of two machines:
+    cargo run --release -p prune-llm -- \\
+      calibrate --seed 1 --output one.safetensors
+    cargo run --release -p prune-llm -- \\
+      calibrate --seed 2 --output two.safetensors
+    cargo run --release -p prune-llm -- \\
+      --statistics one.safetensors two.safetensors";
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:
@@ -85,6 +107,15 @@ pub enum Job {
     #[command(after_help = PRUNE_EXAMPLES)]
     Prune(PruneArgs),
 
+    /// Write the statistics of a dense model to a file, for many pruning runs
+    ///
+    /// Runs the model over the calibration text once and writes what it saw of the input of every
+    /// linear layer. Files of several texts or machines can be used together. Layers after the
+    /// first block see other inputs than when a model is calibrated as it is pruned: those of the
+    /// dense model.
+    #[command(after_help = CALIBRATE_EXAMPLES)]
+    Calibrate(CalibrateArgs),
+
     /// Measure all methods on one model, beside the dense one
     ///
     /// Prunes by magnitude, wanda, sparsegpt, and wanda with the obs update, to 50 %, 4:8 and 2:4,
@@ -133,6 +164,14 @@ pub struct PruneArgs {
     #[arg(long, value_name = "TOKENS", default_value_t = 32)]
     pub continuation: usize,
 
+    /// Statistics to use in place of calibration: files of `prune-llm calibrate`, or importance
+    /// matrices of llama.cpp as GGUF, which have norms. Several are added up
+    ///
+    /// No forward pass is made to calibrate. The text to measure on, where it is sampled, begins
+    /// after --calibration-samples texts, as without this argument.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "calibration")]
+    pub statistics: Vec<PathBuf>,
+
     /// The folder to write the pruned model to [default: ./MODEL-METHOD-PATTERN, with the update
     /// after the method if it is not the method's own]
     ///
@@ -145,6 +184,10 @@ pub struct PruneArgs {
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
+
+    /// Also write the results as a page to look at, with charts
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
 }
 
 impl PruneArgs {
@@ -157,6 +200,21 @@ impl PruneArgs {
             pattern: self.pattern,
         }
     }
+}
+
+/// What to calibrate on, and where the statistics go.
+#[derive(Debug, Clone, Args)]
+pub struct CalibrateArgs {
+    #[command(flatten)]
+    pub data: CalibrationArgs,
+
+    /// Gather Gram matrices, as sparsegpt and the obs update need them, and not norms alone
+    #[arg(long)]
+    pub gram: bool,
+
+    /// The file to write [default: ./MODEL-norms.safetensors, or ./MODEL-gram.safetensors]
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub output: Option<PathBuf>,
 }
 
 /// What to compare on, and where the table goes.
@@ -177,6 +235,25 @@ pub struct CompareArgs {
 /// A model, and the texts to calibrate and to measure it on.
 #[derive(Debug, Clone, Args)]
 pub struct InputArgs {
+    #[command(flatten)]
+    pub data: CalibrationArgs,
+
+    /// Text to measure the perplexity on [default: more text sampled from the dense model]
+    #[arg(long, value_name = "FILE")]
+    pub eval: Option<PathBuf>,
+
+    /// How many windows of that text to use
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least::<1>)]
+    pub eval_windows: usize,
+
+    /// Tokens in each window; all but the first are predicted
+    #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = at_least::<2>)]
+    pub eval_length: usize,
+}
+
+/// A model, and the text to calibrate it on.
+#[derive(Debug, Clone, Args)]
+pub struct CalibrationArgs {
     /// A GGUF file, a Hugging Face folder, or the id of a model on the Hugging Face Hub
     ///
     /// [default: SmolLM2-135M-Instruct, kept in the user's cache folder]
@@ -194,18 +271,6 @@ pub struct InputArgs {
     /// Tokens in each of them
     #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = at_least::<1>)]
     pub sequence_length: usize,
-
-    /// Text to measure the perplexity on [default: more text sampled from the dense model]
-    #[arg(long, value_name = "FILE")]
-    pub eval: Option<PathBuf>,
-
-    /// How many windows of that text to use
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least::<1>)]
-    pub eval_windows: usize,
-
-    /// Tokens in each window; all but the first are predicted
-    #[arg(long, value_name = "TOKENS", default_value_t = 256, value_parser = at_least::<2>)]
-    pub eval_length: usize,
 
     /// Decides the sampled text
     #[arg(long, default_value_t = 0)]
@@ -241,6 +306,8 @@ mod tests {
             );
         }
         assert!(matches!(job(&["prune-llm", "compare"]), Job::Compare(_)));
+        let calibrate = job(&["prune-llm", "calibrate", "--gram"]);
+        assert!(matches!(calibrate, Job::Calibrate(args) if args.gram));
     }
 
     #[test]
@@ -249,6 +316,7 @@ mod tests {
             ["prune-llm", "--seed=3", "compare"],
             ["prune-llm", "compare", "--method=wanda"],
             ["prune-llm", "prune", "--markdown=table.md"],
+            ["prune-llm", "calibrate", "--eval=text"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
         }
@@ -258,7 +326,7 @@ mod tests {
     fn an_update_is_the_method_s_own_unless_given() {
         let recipe = |more: &[&str]| match job(&[&["prune-llm"], more].concat()) {
             Job::Prune(args) => args.recipe().to_string(),
-            Job::Compare(_) => unreachable!("no subcommand was given"),
+            Job::Calibrate(_) | Job::Compare(_) => unreachable!("no subcommand was given"),
         };
         assert_eq!(recipe(&[]), "wanda, 0.5");
         assert_eq!(recipe(&["--update", "obs"]), "wanda-obs, 0.5");
@@ -282,7 +350,7 @@ mod tests {
             .filter_map(|command| command.get_after_help())
             .map(ToString::to_string)
             .collect();
-        assert_eq!(help.len(), 3);
+        assert_eq!(help.len(), 4);
         for text in help {
             // A line that a narrow terminal breaks would be pasted as two commands.
             let mut commands = text.lines().filter(|line| line.starts_with("    "));

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::PruneArgs, input::Location, model::layer_name, plan::Plan, progress::Progress,
-    run::output_folder,
+    run::output_folder, statistics::Files,
 };
 use anyhow::Result;
 
@@ -11,11 +11,12 @@ use anyhow::Result;
 /// # Errors
 /// What would keep the job from beginning.
 pub fn dry_run(args: &PruneArgs, progress: Progress) -> Result<()> {
-    let location = Location::find(args.input.model.as_deref(), progress)?;
+    let location = Location::find(args.input.data.model.as_deref(), progress)?;
     let output = output_folder(args, &location)?;
     let input = location.open()?;
     let config = &input.model.config;
     let plan = Plan::new(config, args.recipe(), &args.layers)?;
+    Files::given(&args.statistics, config, &plan)?;
     println!("{}, {}:", input.name, plan.recipe.name());
     let (mut layers, mut weights) = (0, 0);
     for (block, layer, pattern) in plan.layers() {

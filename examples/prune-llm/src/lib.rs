@@ -3,13 +3,15 @@
 //! The program is a thin layer over this library, so that its parts can be tested and borrowed:
 //! [`model`] reads, runs and writes models, [`prune`](mod@prune) calibrates and prunes them block
 //! by block, [`run`](mod@run) does the whole job and [`compare`](mod@compare) does it with several
-//! methods, side by side.
+//! methods, side by side. [`statistics`] has what calibration gathered as files, and [`html`] the
+//! report to look at.
 
 pub mod cli;
 pub mod compare;
 pub mod dry_run;
 pub mod fetch;
 pub mod hidden;
+pub mod html;
 pub mod input;
 pub mod json;
 pub mod matrix;
@@ -26,6 +28,7 @@ pub mod sample;
 pub mod settings;
 pub mod setup;
 pub mod staging;
+pub mod statistics;
 pub mod stats;
 pub mod text;
 pub mod tokenizer;

@@ -7,6 +7,7 @@ use prune_llm::{
     dry_run::dry_run,
     progress::Progress,
     run::run,
+    statistics::calibrate::calibrate,
 };
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().job() {
         Job::Prune(args) if args.dry_run => dry_run(&args, progress),
         Job::Prune(args) => run(&args, progress).map(drop),
+        Job::Calibrate(args) => calibrate(&args, progress),
         Job::Compare(args) => compare(&args, progress).map(drop),
     };
     match result {

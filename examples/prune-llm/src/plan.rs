@@ -146,6 +146,12 @@ impl Plan {
         layers.any(|&layer| self.pattern(block, layer).is_some())
     }
 
+    /// The places of a block where layers that are pruned read.
+    pub fn taps(&self, block: usize) -> impl Iterator<Item = Tap> {
+        let taps = Tap::ALL.into_iter();
+        taps.filter(move |&tap| self.needs(block, tap))
+    }
+
     /// The layers that are pruned, each with its pattern.
     pub fn layers(&self) -> impl Iterator<Item = (usize, LinearKind, Pattern)> {
         (0..self.patterns.len()).flat_map(move |block| {

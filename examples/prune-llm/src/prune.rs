@@ -3,27 +3,32 @@
 use crate::{
     hidden::HiddenStates,
     matrix,
-    model::{Block, Model, Observer, Tap, layer_name},
+    model::{Block, Model, Tap, layer_name},
     plan::Plan,
     progress::Progress,
+    statistics::{
+        Files,
+        outliers::{self, InputNorms},
+    },
     stats::InputStats,
     text::Sequences,
 };
 use anyhow::{Context, Result};
-use candle_core::Tensor;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     time::{Duration, Instant},
 };
-use wanda::{ActivationStats, LayerReport, NoStats, Pruner};
+use wanda::{ActivationStats, LayerReport, NoStats, Pruner, stats::file::LayerStats};
 
 /// What pruning a model gave.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Every pruned layer, in the order of the model.
     pub layers: Vec<(String, LayerReport)>,
+    /// How the norms of their inputs are spread, if there was calibration.
+    pub inputs: Vec<InputNorms>,
     /// Time in forward passes and statistics.
     pub calibrate: Duration,
     /// Time in the pruner.
@@ -64,7 +69,7 @@ pub struct Done {
     /// Blocks that are finished.
     pub blocks: usize,
     /// What the last of them puts out for the calibration texts, or what the first block reads.
-    /// `None` without calibration.
+    /// `None` without calibration texts.
     pub hidden: Option<HiddenStates>,
     /// What pruning them gave.
     pub outcome: Outcome,
@@ -96,17 +101,19 @@ pub trait Sink {
 /// Prunes the linear layers in the blocks of `model` as planned, and hands them to `sink`. One
 /// block is in memory at a time.
 ///
-/// With calibration: all statistics of a block come from the block while it is dense, fed with
-/// what the already pruned blocks before it put out; then its layers are pruned, and the block
-/// runs again for the next one's input. Without it no forward pass is made.
+/// With calibration texts: all statistics of a block come from the block while it is dense, fed
+/// with what the already pruned blocks before it put out; then its layers are pruned, and the block
+/// runs again for the next one's input. Without them no forward pass is made, and statistics are
+/// those in `files`, if there are any.
 ///
 /// # Errors
-/// A recipe that needs statistics is given none, the weights cannot be read or pruned, or what the
-/// sink returns.
+/// A recipe that needs statistics is given none, the weights or the files cannot be read, the
+/// weights cannot be pruned, or what the sink returns.
 pub fn prune(
     model: &Model,
     plan: &Plan,
     mut done: Done,
+    mut files: Option<&mut Files>,
     sink: &mut dyn Sink,
     progress: Progress,
 ) -> Result<Outcome> {
@@ -119,10 +126,14 @@ pub fn prune(
         let index = done.blocks;
         let clock = Instant::now();
         let block = model.block(index)?;
-        let stats = match &done.hidden {
-            Some(hidden) => Some(observe(model, &block, index, plan, hidden, &bar)?),
-            None => None,
+        let stats = match (&done.hidden, &mut files) {
+            (Some(hidden), _) => Some(observe(model, &block, index, plan, hidden, &bar)?),
+            (None, Some(files)) => Some(files.block(index, plan)?),
+            (None, None) => None,
         };
+        if let Some(stats) = &stats {
+            done.outcome.inputs.extend(outliers::of_block(index, stats));
+        }
         done.outcome.calibrate += clock.elapsed();
 
         let clock = Instant::now();
@@ -154,37 +165,14 @@ fn observe(
     hidden: &HiddenStates,
     bar: &ProgressBar,
 ) -> Result<InputStats> {
-    let mut stats = if plan.recipe.needs_gram() {
-        InputStats::grams(&model.config)
-    } else {
-        InputStats::norms(&model.config)
-    };
-    let needed = Tap::ALL.map(|tap| plan.needs(index, tap));
-    if needed.contains(&true) {
-        let mut observer = Needed {
-            needed,
-            stats: &mut stats,
-        };
+    let needs = |tap| plan.needs(index, tap);
+    let mut stats = InputStats::new(&model.config, plan.recipe.needs_gram(), needs);
+    if plan.taps(index).next().is_some() {
         hidden
-            .observe(&block.widened()?, &mut observer, bar)
+            .observe(&block.widened()?, &mut stats, bar)
             .with_context(|| format!("calibration failed in block {index}"))?;
     }
     Ok(stats)
-}
-
-/// Passes on the inputs of layers that are pruned.
-struct Needed<'a> {
-    needed: [bool; Tap::ALL.len()],
-    stats: &'a mut InputStats,
-}
-
-impl Observer for Needed<'_> {
-    fn input(&mut self, tap: Tap, input: &Tensor) -> Result<()> {
-        if self.needed[tap as usize] {
-            self.stats.input(tap, input)?;
-        }
-        Ok(())
-    }
 }
 
 /// Prunes the layers of a block where they are.
@@ -196,7 +184,8 @@ fn prune_block(
 ) -> Result<Vec<(String, LayerReport)>> {
     let mut layers = Vec::new();
     for tap in Tap::ALL {
-        let stats = stats.map_or(&NoStats as &dyn ActivationStats, |stats| stats.at(tap));
+        let stats = stats.and_then(|stats| stats.at(tap));
+        let stats = stats.map_or(&NoStats as &dyn ActivationStats, LayerStats::as_stats);
         for &layer in tap.layers() {
             let Some(pattern) = plan.pattern(index, layer) else {
                 continue;

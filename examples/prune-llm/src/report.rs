@@ -1,10 +1,13 @@
 //! What a run gave, as JSON for programs.
 
-use crate::{json, prune::Outcome, recipe::Recipe, staging};
+use crate::{
+    cli::PruneArgs, json, plan::Choice, prune::Outcome, recipe::Recipe, staging,
+    statistics::outliers::InputNorms,
+};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path};
 use wanda::ErrorBasis;
 
 /// The whole report.
@@ -13,7 +16,12 @@ pub struct Report {
     pub model: String,
     #[serde(flatten)]
     pub recipe: Recipe,
+    #[serde(flatten)]
+    pub choice: ChosenLayers,
     pub seed: u64,
+    /// `None` if no data was looked at.
+    pub calibration: Option<Calibration>,
+    pub evaluation: Text,
     pub dense_perplexity: f64,
     pub perplexity: f64,
     /// The fraction of zeros in the pruned layers.
@@ -22,6 +30,93 @@ pub struct Report {
     /// `None` where the operating system does not tell.
     pub peak_memory_bytes: Option<u64>,
     pub layers: Vec<Layer>,
+    /// How the norms of the inputs are spread; empty without calibration.
+    pub inputs: Vec<InputNorms>,
+    /// `None` where none was asked for.
+    pub continuation: Option<Continuation>,
+}
+
+/// The layers that were chosen, as on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenLayers {
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub sparsity_of: Vec<String>,
+}
+
+impl ChosenLayers {
+    /// What was chosen.
+    #[must_use]
+    pub fn new(choice: &Choice) -> Self {
+        fn strings(items: &[impl ToString]) -> Vec<String> {
+            items.iter().map(ToString::to_string).collect()
+        }
+        Self {
+            include: strings(&choice.include),
+            exclude: strings(&choice.exclude),
+            sparsity_of: strings(&choice.sparsity_of),
+        }
+    }
+}
+
+/// Where the statistics came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Calibration {
+    Text(Text),
+    /// Files, by name.
+    Statistics(Vec<String>),
+}
+
+impl fmt::Display for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Statistics(files) => {
+                write!(f, "statistics of the dense model, `{}`", files.join("`, `"))
+            }
+        }
+    }
+}
+
+/// A text that was calibrated or measured on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// `None` for text sampled from the dense model.
+    pub file: Option<String>,
+    pub sequences: usize,
+    /// Tokens in each of them.
+    pub length: usize,
+}
+
+impl Text {
+    /// The first `sequences` times `length` tokens of a file, or text that was sampled.
+    #[must_use]
+    pub fn new(file: Option<&Path>, sequences: usize, length: usize) -> Self {
+        Self {
+            file: file.map(|file| file.display().to_string()),
+            sequences,
+            length,
+        }
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {} tokens of ", self.sequences, self.length)?;
+        match &self.file {
+            Some(file) => write!(f, "`{file}`"),
+            None => f.write_str("text sampled from the dense model"),
+        }
+    }
+}
+
+/// How both models go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continuation {
+    pub prompt: String,
+    pub dense: String,
+    pub pruned: String,
 }
 
 /// Where the time went.
@@ -87,6 +182,24 @@ impl Report {
         }
         json::pretty(&report)
     }
+}
+
+/// What a run with these arguments calibrates on.
+#[must_use]
+pub fn calibration(args: &PruneArgs) -> Option<Calibration> {
+    let data = &args.input.data;
+    if !args.statistics.is_empty() {
+        let files = args.statistics.iter();
+        let names = files.map(|file| file.display().to_string()).collect();
+        return Some(Calibration::Statistics(names));
+    }
+    (data.calibration.is_some() || args.recipe().needs_calibration()).then(|| {
+        Calibration::Text(Text::new(
+            data.calibration.as_deref(),
+            data.calibration_samples,
+            data.sequence_length,
+        ))
+    })
 }
 
 /// The layers' part of the report.

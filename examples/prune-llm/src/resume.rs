@@ -202,7 +202,10 @@ impl Unfinished {
 /// which says nothing about the model or the arguments.
 #[must_use]
 pub fn may_get_further(error: &anyhow::Error) -> bool {
-    error.chain().any(<dyn std::error::Error>::is::<io::Error>)
+    error.chain().any(|cause| {
+        let refused = cause.downcast_ref::<wanda::Error>();
+        cause.is::<io::Error>() || matches!(refused, Some(wanda::Error::StatsFileAccess { .. }))
+    })
 }
 
 fn folder_for(output: &Path) -> Result<PathBuf> {

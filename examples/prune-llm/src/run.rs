@@ -2,6 +2,7 @@
 
 use crate::{
     cli::PruneArgs,
+    html,
     input::{Input, Location},
     model::{Block, Model, checkpoint, save, save::Writer, tensor_name},
     perplexity::{check_finite, perplexity},
@@ -9,12 +10,14 @@ use crate::{
     progress::Progress,
     prune::{self, Done, Outcome, Sink},
     recipe::Recipe,
-    report::{self, Report, Seconds},
+    report::{self, ChosenLayers, Continuation, Report, Seconds, Text},
     resume::{self, Dense, Unfinished},
     sample,
     settings::settings,
-    setup::{self, Texts},
-    staging, tokenizer,
+    setup::{self, Needs, Texts},
+    staging,
+    statistics::Files,
+    tokenizer,
 };
 use anyhow::{Result, ensure};
 use std::{collections::HashSet, path::PathBuf, time::Instant};
@@ -30,20 +33,22 @@ const PROMPT: &str = "The three most important things to know about the ocean ar
 /// Whatever keeps it from finishing, with what to do about it.
 pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     let start = Instant::now();
-    let location = Location::find(args.input.model.as_deref(), progress)?;
+    let location = Location::find(args.input.data.model.as_deref(), progress)?;
     let output = output_folder(args, &location)?;
-    if let Some(path) = &args.report {
+    for path in [&args.report, &args.html].into_iter().flatten() {
         staging::check_file(path)?;
     }
     let path = location.path().to_owned();
     let input = location.open()?;
     let plan = Plan::new(&input.model.config, args.recipe(), &args.layers)?;
+    let files = Files::given(&args.statistics, &input.model.config, &plan)?;
     let given = Texts::read(&args.input, &input.tokenizer)?;
     let unfinished = Unfinished::open(&output, settings(args, &path, &given)?)?;
     let mut job = Job {
         args,
         input,
         plan,
+        files,
         given,
         unfinished,
         progress,
@@ -68,6 +73,9 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     if let Some(path) = &args.report {
         report.write(path)?;
     }
+    if let Some(path) = &args.html {
+        html::write(&report, path)?;
+    }
     Ok(report)
 }
 
@@ -75,6 +83,8 @@ struct Job<'a> {
     args: &'a PruneArgs,
     input: Input,
     plan: Plan,
+    /// Statistics that take the place of calibration.
+    files: Option<Files>,
     /// The texts that come from files.
     given: Texts,
     unfinished: Unfinished,
@@ -85,7 +95,7 @@ impl Job<'_> {
     /// All between opening the model and moving the finished one to its place.
     fn work(&mut self) -> Result<Report> {
         let texts = self.texts()?;
-        setup::announce(&self.input, &texts);
+        setup::announce(&self.input, texts.calibration.as_ref());
         let evaluation = texts.evaluation()?;
         let dense = self.dense(&texts)?;
         let outcome = self.prune(&texts)?;
@@ -96,10 +106,7 @@ impl Job<'_> {
         let perplexity = check_finite(perplexity(&model, evaluation, self.progress)?)?;
         let evaluate = start.elapsed();
         println!("pruned perplexity: {perplexity:.3}");
-        if self.args.continuation > 0 {
-            println!("\n{PROMPT} ...\n  dense:  {}", dense.continuation);
-            println!("  pruned: {}\n", self.continuation(&model)?);
-        }
+        let continuation = self.continuations(dense.continuation, &model)?;
 
         let Seconds {
             load,
@@ -108,10 +115,14 @@ impl Job<'_> {
             ..
         } = self.unfinished.state.seconds;
         let args = &self.args.input;
+        let data = &args.data;
         let report = Report {
-            model: args.model.clone().unwrap_or(self.input.name.clone()),
+            model: data.model.clone().unwrap_or(self.input.name.clone()),
             recipe: self.plan.recipe,
-            seed: args.seed,
+            choice: ChosenLayers::new(&self.args.layers),
+            seed: data.seed,
+            calibration: report::calibration(self.args),
+            evaluation: Text::new(args.eval.as_deref(), args.eval_windows, args.eval_length),
             dense_perplexity: dense.perplexity,
             perplexity,
             sparsity: outcome.sparsity(),
@@ -123,6 +134,8 @@ impl Job<'_> {
             },
             peak_memory_bytes: report::peak_memory_bytes(),
             layers: report::layers(&outcome),
+            inputs: outcome.inputs,
+            continuation,
         };
         staging::write(
             &self.unfinished.model().join(save::RECORD),
@@ -133,11 +146,12 @@ impl Job<'_> {
 
     /// The texts of the files and, where there are none, texts sampled now or before.
     fn texts(&mut self) -> Result<Texts> {
+        let needs = self.needs();
         let state = &mut self.unfinished.state;
         if state.sampled.is_none() {
             let sampled = self.given.sample(
                 &self.args.input,
-                self.plan.recipe.needs_calibration(),
+                needs,
                 &self.input.model,
                 &mut state.seconds,
                 self.progress,
@@ -147,6 +161,16 @@ impl Job<'_> {
         }
         let sampled = self.unfinished.state.sampled.as_ref();
         Ok(sampled.map_or(self.given.clone(), |sampled| self.given.or(sampled)))
+    }
+
+    fn needs(&self) -> Needs {
+        if self.files.is_some() {
+            Needs::Files
+        } else if self.plan.recipe.needs_calibration() {
+            Needs::Texts
+        } else {
+            Needs::Nothing
+        }
     }
 
     /// What there is to know of the dense model, found out now or before.
@@ -192,13 +216,28 @@ impl Job<'_> {
             writer,
             unfinished: &mut self.unfinished,
         };
-        prune::prune(model, &self.plan, done, &mut sink, self.progress)
+        let files = self.files.as_mut();
+        prune::prune(model, &self.plan, done, files, &mut sink, self.progress)
     }
 
     /// The pruned model as it has been written.
     fn pruned(&self) -> Result<Model> {
         let (config, source, _) = checkpoint::open(&self.unfinished.model())?;
         Model::open(config, Box::new(source))
+    }
+
+    /// How both models go on, if that was asked for; tells of it on standard output.
+    fn continuations(&self, dense: String, pruned: &Model) -> Result<Option<Continuation>> {
+        if self.args.continuation == 0 {
+            return Ok(None);
+        }
+        let pruned = self.continuation(pruned)?;
+        println!("\n{PROMPT} ...\n  dense:  {dense}\n  pruned: {pruned}\n");
+        Ok(Some(Continuation {
+            prompt: PROMPT.to_owned(),
+            dense,
+            pruned,
+        }))
     }
 
     /// How a model goes on, on one line.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use rand_pcg::{Pcg64, rand_core::Rng};
 use rayon::prelude::*;
-use std::slice;
+use std::{ops::Range, slice};
 
 /// What the keys and values of texts that are sampled together may take.
 const CACHE_BYTES: usize = 1 << 30;
@@ -20,16 +20,16 @@ const BATCH: usize = 64;
 /// again for every token.
 const BLOCK_BYTES: usize = 1 << 30;
 
-/// `count` texts of `length` tokens, drawn from the model's own distribution.
+/// Texts of `length` tokens, drawn from the model's own distribution.
 ///
 /// Each text has its own random numbers, decided by `seed` and its place alone: asking for more
-/// texts gives the same ones first. It starts at the token that begins a text.
+/// places gives the same texts there. It starts at the token that begins a text.
 ///
 /// # Errors
 /// `length` is more than the model allows.
 pub fn texts(
     model: &Model,
-    count: usize,
+    places: Range<usize>,
     length: usize,
     seed: u64,
     progress: Progress,
@@ -41,11 +41,12 @@ pub fn texts(
         .unwrap_or(0);
     let bytes = KvCache::bytes_per_token(config) * model.blocks() * length;
     let batch = (CACHE_BYTES / bytes.max(1)).clamp(1, BATCH);
+    let count = places.len();
     let bar = progress.bar("sampling", count.div_ceil(batch) * length);
     let mut texts: Vec<Vec<u32>> = Vec::with_capacity(count);
     while texts.len() < count {
-        let first = texts.len();
-        let sequences = batch.min(count - first);
+        let first = places.start + texts.len();
+        let sequences = batch.min(places.end - first);
         let mut generator = Generator::new(model, sequences, length)?;
         let mut random: Vec<Pcg64> = (first..first + sequences)
             .map(|text| Pcg64::new(u128::from(seed), text as u128))

@@ -1,9 +1,10 @@
 //! All that the result of a run depends on, so that it is never gone on with as another one.
 
 use crate::{
-    cli::{InputArgs, PruneArgs},
-    fetch::hexadecimal,
+    cli::{CalibrationArgs, InputArgs, PruneArgs},
+    fetch::{hexadecimal, sha256},
     model::checkpoint,
+    report::ChosenLayers,
     setup::Texts,
     text::Sequences,
 };
@@ -29,6 +30,7 @@ pub fn settings(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings
     let PruneArgs {
         input,
         layers,
+        statistics,
         continuation,
         // All that the recipe tells, and where results go.
         method: _,
@@ -36,29 +38,35 @@ pub fn settings(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings
         pattern: _,
         output: _,
         report: _,
+        html: _,
         dry_run: _,
     } = args;
     let InputArgs {
+        data,
+        eval: _,
+        eval_windows,
+        eval_length,
+    } = input;
+    let CalibrationArgs {
         model: _,
         calibration: _,
         calibration_samples,
         sequence_length,
-        eval: _,
-        eval_windows,
-        eval_length,
         seed,
-    } = input;
+    } = data;
     let recipe = args.recipe();
     let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+    let choice = ChosenLayers::new(layers);
     let named = [
         ("prune-llm", env!("CARGO_PKG_VERSION").to_owned()),
         ("--model", path.display().to_string()),
         ("--method", recipe.method.to_string()),
         ("--update", recipe.update.to_string()),
         ("--pattern", recipe.pattern.to_string()),
-        ("--include", list(strings(&layers.include))),
-        ("--exclude", list(strings(&layers.exclude))),
-        ("--sparsity-of", list(strings(&layers.sparsity_of))),
+        ("--include", list(choice.include)),
+        ("--exclude", list(choice.exclude)),
+        ("--sparsity-of", list(choice.sparsity_of)),
+        ("--statistics", list(checksums(statistics)?)),
         ("--calibration", text(given.calibration.as_ref())),
         ("--calibration-samples", calibration_samples.to_string()),
         ("--sequence-length", sequence_length.to_string()),
@@ -72,8 +80,17 @@ pub fn settings(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings
     Ok(named.into_iter().chain(files(path)?).collect())
 }
 
-fn strings(items: &[impl ToString]) -> Vec<String> {
-    items.iter().map(ToString::to_string).collect()
+/// The files, each with what tells whether it has changed.
+fn checksums(files: &[PathBuf]) -> Result<Vec<String>> {
+    let files = files.iter();
+    let checksums = files.map(|file| {
+        let checksum = sha256(file)?;
+        Ok(format!(
+            "`{}` with the SHA-256 checksum {checksum}",
+            file.display()
+        ))
+    });
+    checksums.collect()
 }
 
 fn text(sequences: Option<&Sequences>) -> String {

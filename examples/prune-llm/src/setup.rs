@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Instant};
 use tokenizers::Tokenizer;
 
+/// Where pruning takes its statistics from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    Texts,
+    /// Files of what was gathered before.
+    Files,
+}
+
 /// What to calibrate and to measure on, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Texts {
@@ -22,6 +31,7 @@ impl Texts {
     /// # Errors
     /// A file cannot be read, or is too short.
     pub fn read(args: &InputArgs, tokenizer: &Tokenizer) -> Result<Self> {
+        let data = &args.data;
         let read = |file: &Option<PathBuf>, count, length| {
             let file = file.as_ref();
             file.map(|file| Sequences::from_file(file, tokenizer, count, length))
@@ -29,9 +39,9 @@ impl Texts {
         };
         Ok(Self {
             calibration: read(
-                &args.calibration,
-                args.calibration_samples,
-                args.sequence_length,
+                &data.calibration,
+                data.calibration_samples,
+                data.sequence_length,
             )?,
             evaluation: read(&args.eval, args.eval_windows, args.eval_length)?,
         })
@@ -44,15 +54,16 @@ impl Texts {
     pub fn sample(
         &self,
         args: &InputArgs,
-        needs_calibration: bool,
+        needs: Needs,
         model: &Model,
         seconds: &mut Seconds,
         progress: Progress,
     ) -> Result<Self> {
+        let data = &args.data;
         // Sampled in one go, since a step for more texts at once costs little more. Different
         // texts for the two purposes: what is measured on was held out of calibration.
-        let to_calibrate = if self.calibration.is_none() && needs_calibration {
-            args.calibration_samples
+        let to_calibrate = if self.calibration.is_none() && needs == Needs::Texts {
+            data.calibration_samples
         } else {
             0
         };
@@ -62,7 +73,7 @@ impl Texts {
             0
         };
         let lengths = [
-            (to_calibrate, args.sequence_length),
+            (to_calibrate, data.sequence_length),
             (to_evaluate, args.eval_length),
         ];
         let longest = lengths
@@ -71,9 +82,14 @@ impl Texts {
             .map(|&(_, length)| length)
             .max()
             .unwrap_or(0);
+        // Statistics from files may be those of the texts that would be sampled now.
+        let skip = match needs {
+            Needs::Files => data.calibration_samples,
+            Needs::Nothing | Needs::Texts => 0,
+        };
         let start = Instant::now();
         let count = to_calibrate + to_evaluate;
-        let sampled = sample::texts(model, count, longest, args.seed, progress)?;
+        let sampled = sample::texts(model, skip..skip + count, longest, data.seed, progress)?;
         let per_text = start.elapsed().as_secs_f64() / count.max(1) as f64;
         seconds.calibrate += per_text * to_calibrate as f64;
         seconds.evaluate += per_text * to_evaluate as f64;
@@ -82,7 +98,7 @@ impl Texts {
         let cut =
             |texts: &[Vec<u32>], length| (!texts.is_empty()).then(|| Sequences::cut(texts, length));
         Ok(Self {
-            calibration: cut(for_calibration, args.sequence_length),
+            calibration: cut(for_calibration, data.sequence_length),
             evaluation: cut(for_evaluation, args.eval_length),
         })
     }
@@ -108,10 +124,10 @@ impl Texts {
     }
 }
 
-/// Tells of a model and of the texts on standard output.
-pub fn announce(input: &Input, texts: &Texts) {
+/// Tells of a model and of what it is calibrated on, on standard output.
+pub fn announce(input: &Input, calibration: Option<&Sequences>) {
     println!("{}: {} blocks", input.name, input.model.blocks());
-    if let Some(calibration) = &texts.calibration {
+    if let Some(calibration) = calibration {
         println!(
             "calibration: {} x {} tokens",
             calibration.count(),

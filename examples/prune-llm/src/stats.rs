@@ -6,59 +6,54 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use wanda::{ActivationStats, ColumnNorms, Gram, ndarray::ArrayRef2};
+use wanda::{ColumnNorms, Gram, ndarray::ArrayRef2, stats::file::LayerStats};
 
-/// Statistics of everything that flows into a block's linear layers. Layers that read the same
-/// input share them.
+/// Statistics of what flows into a block's linear layers. Layers that read the same input share
+/// them.
 #[derive(Debug)]
 pub struct InputStats {
-    taps: [TapStats; Tap::ALL.len()],
-}
-
-/// Statistics of one input.
-#[derive(Debug)]
-enum TapStats {
-    Norms(ColumnNorms),
-    Gram(Gram),
+    /// `None` where nobody asks for them.
+    taps: [Option<LayerStats>; Tap::ALL.len()],
 }
 
 impl InputStats {
-    /// The norms of all inputs.
+    /// Of inputs to come, where they are needed: their Gram matrices, or their norms alone.
     #[must_use]
-    pub fn norms(config: &Config) -> Self {
+    pub fn new(config: &Config, gram: bool, needs: impl Fn(Tap) -> bool) -> Self {
+        let empty = |tap: Tap| match tap.features(config) {
+            features if gram => Gram::new(features).into(),
+            features => ColumnNorms::new(features).into(),
+        };
         Self {
-            taps: Tap::ALL.map(|tap| TapStats::Norms(ColumnNorms::new(tap.features(config)))),
+            taps: Tap::ALL.map(|tap| needs(tap).then(|| empty(tap))),
         }
     }
 
-    /// The Gram matrices of all inputs.
+    /// Statistics that were gathered before, in the order of [`Tap::ALL`].
     #[must_use]
-    pub fn grams(config: &Config) -> Self {
-        Self {
-            taps: Tap::ALL.map(|tap| TapStats::Gram(Gram::new(tap.features(config)))),
-        }
+    pub fn from_taps(taps: [Option<LayerStats>; Tap::ALL.len()]) -> Self {
+        Self { taps }
     }
 
-    /// What the layers that read here saw.
+    /// What the layers that read here saw, if it is known.
     #[must_use]
-    pub fn at(&self, tap: Tap) -> &dyn ActivationStats {
-        match &self.taps[tap as usize] {
-            TapStats::Norms(norms) => norms,
-            TapStats::Gram(gram) => gram,
-        }
+    pub fn at(&self, tap: Tap) -> Option<&LayerStats> {
+        self.taps[tap as usize].as_ref()
     }
 }
 
 impl Observer for InputStats {
     fn input(&mut self, tap: Tap, input: &Tensor) -> Result<()> {
-        let stats = &mut self.taps[tap as usize];
+        let Some(stats) = &mut self.taps[tap as usize] else {
+            return Ok(());
+        };
         // All tokens of the batch in one matrix: a Gram matrix takes one large product far faster
         // than many small ones.
         matrix::with_rows(input, |rows| {
             let rows: &ArrayRef2<f32> = &rows;
             match stats {
-                TapStats::Norms(norms) => norms.update(rows),
-                TapStats::Gram(gram) => gram.update(rows),
+                LayerStats::Norms(norms) => norms.update(rows),
+                LayerStats::Gram(gram) => gram.update(rows),
             }
             .with_context(|| format!("at the input of {}", tap.readers()))
         })

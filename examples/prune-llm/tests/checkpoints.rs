@@ -308,13 +308,20 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
             "method",
             "update",
             "pattern",
+            "include",
+            "exclude",
+            "sparsity_of",
             "seed",
+            "calibration",
+            "evaluation",
             "dense_perplexity",
             "perplexity",
             "sparsity",
             "seconds",
             "peak_memory_bytes",
-            "layers"
+            "layers",
+            "inputs",
+            "continuation"
         ]
     );
     assert_eq!(
@@ -385,7 +392,8 @@ fn line_ends_do_not_matter() {
 fn sampled_text_follows_the_seed() {
     let fixture = Fixture::new(&config(), &tensors(DType::F32));
     let model = load(&fixture.model()).model;
-    let sample = |count, seed| sample::texts(&model, count, 12, seed, Progress::hidden()).unwrap();
+    let sample =
+        |count, seed| sample::texts(&model, 0..count, 12, seed, Progress::hidden()).unwrap();
     let texts = sample(3, 1);
     assert_eq!(texts, sample(3, 1));
     assert_ne!(texts, sample(3, 2));

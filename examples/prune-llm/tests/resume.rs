@@ -207,6 +207,47 @@ fn what_was_begun_is_not_gone_on_with_as_something_else() {
     assert_eq!(fixture.entries(), ["model", "pruned", "text"]);
 }
 
+/// Pruning with statistics from a file goes on with those alone, and knows in the end what it saw
+/// before it was stopped.
+#[cfg(unix)]
+#[test]
+fn statistics_stay_the_same_to_the_end() {
+    let (fixture, size) = blocks_last();
+    let statistics = fixture.calibrate("statistics", &["--gram"]);
+    let line = [
+        "--method=sparsegpt",
+        "--statistics",
+        statistics.to_str().unwrap(),
+    ];
+    let whole = fixture.run(&line).unwrap();
+    assert_eq!(whole.layers.len(), 7 * BLOCKS);
+    assert_eq!(whole.inputs.len(), 4 * BLOCKS);
+    let output = fixture.path("pruned");
+    let expected = contents(&output);
+    fs::remove_dir_all(&output).unwrap();
+
+    let command = fixture.command(&[&line[..], &["--output", output.to_str().unwrap()]].concat());
+    let begun = limited(&command, size * 7 / 10).output().unwrap();
+    assert!(!begun.status.success());
+    let blocks = finished_blocks(&fixture);
+    assert!(blocks > Some(0));
+
+    let known = fs::read(&statistics).unwrap();
+    fixture.calibrate("statistics", &["--gram", "--calibration-samples", "3"]);
+    let error = fixture.error(&line);
+    for part in ["--statistics", "checksum", "start over"] {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+    assert_eq!(finished_blocks(&fixture), blocks);
+
+    fs::write(&statistics, known).unwrap();
+    let resumed = fixture.run(&line).unwrap();
+    assert!(contents(&output) == expected);
+    assert_eq!(resumed.inputs, whole.inputs);
+    assert_eq!(resumed.continuation, whole.continuation);
+    assert_eq!(fixture.entries(), ["model", "pruned", "statistics", "text"]);
+}
+
 /// The second does not touch what the first is writing.
 #[test]
 fn two_at_once_are_one_too_many() {

@@ -111,7 +111,7 @@ impl<T: Real> Block<T> {
 
     /// A block that holds these tokens, row-major; `None` if they are not whole, too many or not
     /// finite.
-    #[cfg(feature = "serde")]
+    #[cfg(any(feature = "serde", feature = "safetensors"))]
     pub(super) fn from_tokens(features: usize, tokens: Vec<T>) -> Option<Self> {
         if tokens.is_empty() {
             return Some(Self::new(features));

@@ -2,6 +2,8 @@
 
 mod block;
 mod energy;
+#[cfg(any(feature = "serde", feature = "safetensors"))]
+mod stored;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -15,6 +17,8 @@ use crate::error::{Error, Result};
 use crate::linalg::{Backend, LowerTriangle, Symmetric};
 use crate::matrix::zeros;
 use block::Block;
+#[cfg(any(feature = "serde", feature = "safetensors"))]
+pub(super) use stored::StoredGram;
 
 /// `XᵀX` of a layer's inputs X, gathered batch by batch.
 ///
@@ -281,64 +285,5 @@ impl LowerTriangle for Gram {
                 .add_product(self.backend, columns, panel.to_mut(), &mut Vec::new());
         }
         panel
-    }
-}
-
-/// Statistics as they are stored; when read, not yet checked.
-#[cfg(feature = "serde")]
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(rename = "Gram")]
-struct StoredGram<'a> {
-    norms: Cow<'a, ColumnNorms>,
-    folded: Cow<'a, Symmetric>,
-    /// The tokens of the blocks, [tokens, features].
-    narrow: Vec<f32>,
-    wide: Vec<f64>,
-}
-
-#[cfg(feature = "serde")]
-impl serde::Serialize for Gram {
-    fn serialize<S: serde::Serializer>(
-        &self,
-        serializer: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        let stored = StoredGram {
-            norms: Cow::Borrowed(&self.norms),
-            folded: Cow::Borrowed(&self.folded),
-            narrow: self.narrow.to_tokens(),
-            wide: self.wide.to_tokens(),
-        };
-        stored.serialize(serializer)
-    }
-}
-
-#[cfg(feature = "serde")]
-impl TryFrom<StoredGram<'_>> for Gram {
-    type Error = Error;
-
-    fn try_from(stored: StoredGram<'_>) -> Result<Self> {
-        let mut gram = Self {
-            norms: stored.norms.into_owned(),
-            folded: stored.folded.into_owned(),
-            ..Self::new(0)
-        };
-        let n = gram.norms.features();
-        let damaged = |reason: &str| Error::Damaged {
-            what: "statistics",
-            reason: format!("{reason} of {n} features"),
-        };
-        let unseen = gram.norms.tokens() == 0 && gram.folded.is_empty();
-        if !(unseen || gram.folded.is_valid(n)) {
-            return Err(damaged("they do not hold all products, finite,"));
-        }
-        gram.narrow = Block::from_tokens(n, stored.narrow)
-            .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
-        gram.wide = Block::from_tokens(n, stored.wide)
-            .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
-        let pending = gram.narrow.all().len() + gram.wide.all().len();
-        if pending as u64 > gram.norms.tokens() {
-            return Err(damaged("they hold tokens that were never seen,"));
-        }
-        Ok(gram)
     }
 }

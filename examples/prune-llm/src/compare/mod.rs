@@ -12,15 +12,14 @@ use crate::{
     progress::Progress,
     prune::{self, Done, Sink},
     recipe::{Method, Recipe, Update},
-    report::{self, Seconds},
-    setup::{self, Texts},
+    report::{self, Seconds, Text},
+    setup::{self, Needs, Texts},
     staging,
 };
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use std::{
-    fmt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -90,36 +89,6 @@ pub struct RunSeconds {
     pub evaluate: f64,
 }
 
-/// A text that was calibrated or measured on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Text {
-    /// `None` for text sampled from the dense model.
-    pub file: Option<String>,
-    pub sequences: usize,
-    /// Tokens in each of them.
-    pub length: usize,
-}
-
-impl Text {
-    fn new(file: Option<&Path>, sequences: usize, length: usize) -> Self {
-        Self {
-            file: file.map(|file| file.display().to_string()),
-            sequences,
-            length,
-        }
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} x {} tokens of ", self.sequences, self.length)?;
-        match &self.file {
-            Some(file) => write!(f, "`{file}`"),
-            None => f.write_str("text sampled from the dense model"),
-        }
-    }
-}
-
 impl Comparison {
     /// Writes the results as JSON, complete or not at all.
     ///
@@ -149,12 +118,13 @@ pub fn compare(args: &CompareArgs, progress: Progress) -> Result<Comparison> {
         staging::check_file(file)?;
     }
     let source = &args.input;
-    let input = Location::find(source.model.as_deref(), progress)?.open()?;
+    let data = &source.data;
+    let input = Location::find(data.model.as_deref(), progress)?.open()?;
     let mut seconds = Seconds::default();
     let given = Texts::read(source, &input.tokenizer)?;
-    let sampled = given.sample(source, true, &input.model, &mut seconds, progress)?;
+    let sampled = given.sample(source, Needs::Texts, &input.model, &mut seconds, progress)?;
     let texts = given.or(&sampled);
-    setup::announce(&input, &texts);
+    setup::announce(&input, texts.calibration.as_ref());
     let evaluation = texts.evaluation()?;
     let dense_perplexity =
         setup::dense_perplexity(&input.model, evaluation, &mut seconds, progress)?;
@@ -162,17 +132,17 @@ pub fn compare(args: &CompareArgs, progress: Progress) -> Result<Comparison> {
 
     let comparison = Comparison {
         calibration: Text::new(
-            source.calibration.as_deref(),
-            source.calibration_samples,
-            source.sequence_length,
+            data.calibration.as_deref(),
+            data.calibration_samples,
+            data.sequence_length,
         ),
         evaluation: Text::new(
             source.eval.as_deref(),
             source.eval_windows,
             source.eval_length,
         ),
-        model: source.model.clone().unwrap_or(input.name),
-        seed: source.seed,
+        model: data.model.clone().unwrap_or(input.name),
+        seed: data.seed,
         dense_perplexity,
         runs,
         seconds: start.elapsed().as_secs_f64(),
@@ -216,7 +186,7 @@ fn run(model: &Model, texts: &Texts, recipe: &Recipe, progress: Progress) -> Res
     };
     let plan = Plan::uniform(&model.config, *recipe);
     let nothing = Done::nothing(model, calibration)?;
-    let outcome = prune::prune(model, &plan, nothing, &mut pruned, progress)?;
+    let outcome = prune::prune(model, &plan, nothing, None, &mut pruned, progress)?;
     let start = Instant::now();
     let perplexity = check_finite(pruned.evaluation.perplexity(model)?)?;
     let evaluate = pruned.time + start.elapsed();

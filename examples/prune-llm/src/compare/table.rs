@@ -105,8 +105,9 @@ fn aligned(line: &[String], widths: &[usize]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RunSeconds, Text, recipes};
+    use super::super::{RunSeconds, recipes};
     use super::*;
+    use crate::report::Text;
 
     fn comparison() -> Comparison {
         let runs = recipes().into_iter().zip([

@@ -164,7 +164,20 @@ impl Block {
     /// # Errors
     /// When candle cannot compute.
     pub fn forward(&self, x: &Tensor, rope: &Rope) -> anyhow::Result<Tensor> {
-        self.run(x, rope, None)
+        self.run(x, rope, None, &mut Unobserved)
+    }
+
+    /// Runs the block and shows `observer` the input of every linear layer.
+    ///
+    /// # Errors
+    /// When candle cannot compute, or what the observer returns.
+    pub fn forward_observed(
+        &self,
+        x: &Tensor,
+        rope: &Rope,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Tensor> {
+        self.run(x, rope, None, observer)
     }
 
     /// Runs the block on the tokens that follow those in the cache.
@@ -172,7 +185,7 @@ impl Block {
     /// # Errors
     /// When candle cannot compute, or the cache is full.
     pub fn extend(&self, x: &Tensor, rope: &Rope, cache: &mut KvCache) -> anyhow::Result<Tensor> {
-        self.run(x, rope, Some(cache))
+        self.run(x, rope, Some(cache), &mut Unobserved)
     }
 
     /// Shows `observer` the input of every linear layer. The last layer's output is all that is
@@ -191,9 +204,15 @@ impl Block {
         Ok(())
     }
 
-    fn run(&self, x: &Tensor, rope: &Rope, cache: Option<&mut KvCache>) -> anyhow::Result<Tensor> {
-        let x = self.attention(x, rope, cache, &mut Unobserved)?;
-        let hidden = self.mlp_hidden(&x, &mut Unobserved)?;
+    fn run(
+        &self,
+        x: &Tensor,
+        rope: &Rope,
+        cache: Option<&mut KvCache>,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Tensor> {
+        let x = self.attention(x, rope, cache, observer)?;
+        let hidden = self.mlp_hidden(&x, observer)?;
         Ok((x + self.apply(LinearKind::Down, &hidden)?)?)
     }
 

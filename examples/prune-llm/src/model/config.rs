@@ -61,6 +61,7 @@ pub struct Llama3Scaling {
 
 /// `config.json` as written by transformers, the fields that matter here.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the format")]
 struct Raw {
     hidden_size: usize,
     intermediate_size: usize,

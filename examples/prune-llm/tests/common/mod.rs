@@ -20,6 +20,7 @@ use prune_llm::{
     progress::Progress,
     report::Report,
     run::run,
+    statistics::calibrate::calibrate,
 };
 use rand_pcg::{Pcg64, rand_core::Rng};
 use serde_json::{Value, json};
@@ -208,8 +209,28 @@ impl Fixture {
         line.extend(self.inputs(&self.model(), more));
         match Cli::try_parse_from(line)?.job() {
             Job::Compare(args) => compare(&args, Progress::hidden()),
-            other @ Job::Prune(_) => panic!("{other:?}"),
+            other @ (Job::Prune(_) | Job::Calibrate(_)) => panic!("{other:?}"),
         }
+    }
+
+    /// Writes the statistics of the model on the text, at a small size.
+    pub fn calibrate(&self, name: &str, more: &[&str]) -> PathBuf {
+        let output = self.path(name);
+        let mut line = [
+            "prune-llm",
+            "calibrate",
+            "--output",
+            output.to_str().unwrap(),
+        ]
+        .to_vec();
+        let inputs = self.calibration_inputs(&self.model(), more);
+        line.extend(inputs.iter().map(String::as_str));
+        line.extend(more);
+        match Cli::try_parse_from(line).unwrap().job() {
+            Job::Calibrate(args) => calibrate(&args, Progress::hidden()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+        output
     }
 
     /// The program itself, to be run on the model with the text, at a small size.
@@ -226,22 +247,34 @@ impl Fixture {
     /// Arguments that name the model and the text, as far as `more` does not, and `more`.
     fn inputs(&self, model: &Path, more: &[&str]) -> Vec<String> {
         let text = self.path("text");
-        let mut line = Vec::new();
-        for (flag, value) in [
-            ("--model", model.to_str().unwrap()),
-            ("--calibration", text.to_str().unwrap()),
-            ("--eval", text.to_str().unwrap()),
-            ("--calibration-samples", "4"),
-            ("--sequence-length", "40"),
-            ("--eval-windows", "3"),
-            ("--eval-length", "32"),
-        ] {
-            if !more.contains(&flag) {
-                line.extend([flag, value]);
-            }
+        let mut line = self.calibration_inputs(model, more);
+        line.extend(missing(
+            &[
+                ("--eval", text.to_str().unwrap()),
+                ("--eval-windows", "3"),
+                ("--eval-length", "32"),
+            ],
+            more,
+        ));
+        line.extend(more.iter().map(|&word| word.to_owned()));
+        line
+    }
+
+    /// Arguments that name the model and the text to calibrate on, as far as `more` does not.
+    fn calibration_inputs(&self, model: &Path, more: &[&str]) -> Vec<String> {
+        let text = self.path("text");
+        let mut line = missing(
+            &[
+                ("--model", model.to_str().unwrap()),
+                ("--calibration-samples", "4"),
+                ("--sequence-length", "40"),
+            ],
+            more,
+        );
+        if !more.contains(&"--statistics") {
+            line.extend(missing(&[("--calibration", text.to_str().unwrap())], more));
         }
-        line.extend(more);
-        line.into_iter().map(str::to_owned).collect()
+        line
     }
 
     /// The message of a run that has to fail.
@@ -255,11 +288,20 @@ impl Fixture {
     }
 }
 
+/// Those of the arguments that `more` does not have.
+fn missing(arguments: &[(&str, &str)], more: &[&str]) -> Vec<String> {
+    arguments
+        .iter()
+        .filter(|(flag, _)| !more.contains(flag))
+        .flat_map(|&(flag, value)| [flag.to_owned(), value.to_owned()])
+        .collect()
+}
+
 /// The arguments of a line without subcommand.
 pub fn prune_args<S: AsRef<str>>(line: &[S]) -> anyhow::Result<PruneArgs> {
     match Cli::try_parse_from(line.iter().map(AsRef::as_ref))?.job() {
         Job::Prune(args) => Ok(args),
-        other @ Job::Compare(_) => panic!("{other:?}"),
+        other @ (Job::Compare(_) | Job::Calibrate(_)) => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,104 @@
+//! A Gram matrix taken apart, as files hold it.
+
+use std::borrow::Cow;
+
+use super::{Block, Gram};
+use crate::error::{Error, Result};
+use crate::linalg::Symmetric;
+use crate::stats::{ActivationStats, ColumnNorms};
+
+/// What a Gram matrix consists of; when read, not yet checked.
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename = "Gram")
+)]
+pub(in crate::stats) struct StoredGram<'a> {
+    pub(in crate::stats) norms: Cow<'a, ColumnNorms>,
+    pub(in crate::stats) folded: Cow<'a, Symmetric>,
+    /// The tokens of the blocks, [tokens, features].
+    pub(in crate::stats) narrow: Vec<f32>,
+    pub(in crate::stats) wide: Vec<f64>,
+}
+
+impl<'a> From<&'a Gram> for StoredGram<'a> {
+    fn from(gram: &'a Gram) -> Self {
+        Self {
+            norms: Cow::Borrowed(&gram.norms),
+            folded: Cow::Borrowed(&gram.folded),
+            narrow: gram.narrow.to_tokens(),
+            wide: gram.wide.to_tokens(),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Gram {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        StoredGram::from(self).serialize(serializer)
+    }
+}
+
+impl TryFrom<StoredGram<'_>> for Gram {
+    type Error = Error;
+
+    fn try_from(stored: StoredGram<'_>) -> Result<Self> {
+        let mut gram = Self {
+            norms: stored.norms.into_owned(),
+            folded: stored.folded.into_owned(),
+            ..Self::new(0)
+        };
+        let n = gram.norms.features();
+        let damaged = |reason: &str| Error::Damaged {
+            what: "statistics",
+            reason: format!("{reason} of {n} features"),
+        };
+        let complete = match gram.norms.tokens() {
+            0 => gram.folded.is_empty(),
+            _ => gram.folded.is_valid(n),
+        };
+        if !complete {
+            return Err(damaged("they do not hold all products, finite,"));
+        }
+        gram.narrow = Block::from_tokens(n, stored.narrow)
+            .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
+        gram.wide = Block::from_tokens(n, stored.wide)
+            .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
+        let pending = gram.narrow.all().len() + gram.wide.all().len();
+        if pending as u64 > gram.norms.tokens() {
+            return Err(damaged("they hold tokens that were never seen,"));
+        }
+        gram.check_products()?;
+        Ok(gram)
+    }
+}
+
+impl Gram {
+    /// Refuses products that no inputs with these norms have: by Cauchy and Schwarz, no product of
+    /// two inputs is larger than that of their norms.
+    fn check_products(&self) -> Result<()> {
+        /// More than what rounding in blocks of `f32` products can add.
+        const SLACK: f64 = 1.0 + 1e-3;
+        // Squares so small that they were lost are made up for.
+        let lost = self.norms.tokens() as f64 * f64::MIN_POSITIVE;
+        let sums = self.norms.sums_of_squares();
+        let norms: Vec<f64> = sums.iter().map(|sum| (sum + lost).sqrt()).collect();
+        for columns in self.folded.panels() {
+            let rows = self.folded.panel(&columns).chunks_exact(columns.len());
+            for (j, row) in (columns.start..).zip(rows) {
+                for (k, &product) in columns.clone().zip(row).take_while(|&(k, _)| k < j) {
+                    if product.abs() > norms[j] * norms[k] * SLACK {
+                        return Err(Error::ImpossibleProduct {
+                            features: (j, k),
+                            product,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
