@@ -43,7 +43,7 @@ pub fn open(path: &Path) -> Result<(Config, Gguf<BufReader<File>>, Tokenizer, Co
 fn check_size(content: &Content, path: &Path) -> Result<()> {
     let size = fs::metadata(path)?.len();
     for (name, info) in &content.tensor_infos {
-        let dims = info.shape.dims().iter();
+        let mut dims = info.shape.dims().iter();
         let elements = dims.try_fold(1usize, |all, &dim| all.checked_mul(dim));
         let bytes = elements
             .map(|elements| elements / info.ggml_dtype.block_size())
