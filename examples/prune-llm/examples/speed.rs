@@ -1,7 +1,7 @@
 //! What a job takes beside the forward passes that it cannot do without.
 //!
-//! Takes the arguments of `prune-llm`, runs the calibration texts twice through the dense model,
-//! and then does the job.
+//! Takes the arguments of `prune-llm`, does the job, and runs the calibration texts through the
+//! dense model before and after it.
 //!
 //! ```sh
 //! cargo run --release -p prune-llm --example speed -- --calibration README.md \
@@ -15,13 +15,13 @@ use prune_llm::{
     cli::{Cli, Job},
     hidden::HiddenStates,
     input::Location,
+    model::Model,
     progress::Progress,
     run::run,
     setup::Texts,
+    text::Sequences,
 };
 use std::time::{Duration, Instant};
-
-const PASSES: usize = 2;
 
 fn main() -> Result<()> {
     let Job::Prune(args) = Cli::parse().job() else {
@@ -32,30 +32,34 @@ fn main() -> Result<()> {
     let Some(texts) = Texts::read(&args.input, &input.tokenizer)?.calibration else {
         bail!("give the calibration text as a file");
     };
-    let model = &input.model;
-    let mut bare = Duration::ZERO;
-    let mut hidden = HiddenStates::embed(model, &texts, model.dtype()?)?;
-    for index in 0..model.blocks() {
-        let block = model.block(index)?.widened()?;
-        let start = Instant::now();
-        for _ in 0..PASSES {
-            hidden.advance(&block, &ProgressBar::hidden())?;
-        }
-        bare += start.elapsed();
-    }
-    drop(hidden);
-
+    // One before and one after, since what else the machine does may change in between.
+    let before = pass(&input.model, &texts)?;
     let report = run(&args, progress)?;
-    let bare = bare.as_secs_f64();
+    let after = pass(&input.model, &texts)?;
+
+    let bare = (before + after).as_secs_f64();
     let job = report.seconds.calibrate + report.seconds.prune;
     println!(
-        "{PASSES} forward passes: {bare:.1} s; calibration {:.1} s and pruning {:.1} s: {:.2} times \
+        "two forward passes: {bare:.1} s; calibration {:.1} s and pruning {:.1} s: {:.2} times \
          that; {:.1} s a block; at most {} MB of memory",
         report.seconds.calibrate,
         report.seconds.prune,
         job / bare,
-        job / model.blocks() as f64,
+        job / input.model.blocks() as f64,
         report.peak_memory_bytes.unwrap_or(0) / 1_000_000
     );
     Ok(())
+}
+
+/// The time of one pass of the texts through all blocks, without reading them.
+fn pass(model: &Model, texts: &Sequences) -> Result<Duration> {
+    let mut hidden = HiddenStates::embed(model, texts, model.dtype()?)?;
+    let mut time = Duration::ZERO;
+    for index in 0..model.blocks() {
+        let block = model.block(index)?.widened()?;
+        let start = Instant::now();
+        hidden.advance(&block, &ProgressBar::hidden())?;
+        time += start.elapsed();
+    }
+    Ok(time)
 }

@@ -160,7 +160,7 @@ pub struct PruneArgs {
 
     /// How many tokens the dense and the pruned model continue a text by, to be seen side by side
     ///
-    /// A model whose blocks take more than 1 GB in f32 is read once for each of them.
+    /// What of the model goes beyond 256 MB in f32 is read once for each of them.
     #[arg(long, value_name = "TOKENS", default_value_t = 32)]
     pub continuation: usize,
 

@@ -16,9 +16,11 @@ use std::{ops::Range, slice};
 const CACHE_BYTES: usize = 1 << 30;
 /// Texts sampled together at most; more rows make a step slower without making it cheaper a text.
 const BATCH: usize = 64;
-/// What blocks that stay in memory between two tokens may take. Those of a larger model are read
-/// again for every token.
-const BLOCK_BYTES: usize = 1 << 30;
+/// What blocks that stay in memory between two tokens of sampled texts may take. What is left of a
+/// larger model is read again for every token.
+const SAMPLING_BYTES: usize = 1 << 30;
+/// The same for a continuation, which is short, and looked at while memory counts.
+const CONTINUATION_BYTES: usize = 1 << 28;
 
 /// Texts of `length` tokens, drawn from the model's own distribution.
 ///
@@ -47,7 +49,7 @@ pub fn texts(
     while texts.len() < count {
         let first = places.start + texts.len();
         let sequences = batch.min(places.end - first);
-        let mut generator = Generator::new(model, sequences, length)?;
+        let mut generator = Generator::new(model, sequences, length, SAMPLING_BYTES)?;
         let mut random: Vec<Pcg64> = (first..first + sequences)
             .map(|text| Pcg64::new(u128::from(seed), text as u128))
             .collect();
@@ -79,7 +81,7 @@ pub fn texts(
 /// # Errors
 /// The prompt has tokens that the model does not know.
 pub fn continuation(model: &Model, prompt: &[u32], length: usize) -> Result<Vec<u32>> {
-    let mut generator = Generator::new(model, 1, prompt.len() + length)?;
+    let mut generator = Generator::new(model, 1, prompt.len() + length, CONTINUATION_BYTES)?;
     let mut tokens = Vec::with_capacity(length);
     while tokens.len() < length {
         let logits = generator.step(tokens.last().map_or(prompt, slice::from_ref))?;
@@ -108,10 +110,10 @@ struct Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    fn new(model: &'a Model, sequences: usize, length: usize) -> Result<Self> {
+    fn new(model: &'a Model, sequences: usize, length: usize, block_bytes: usize) -> Result<Self> {
         let rope = model.rope(length)?;
         let (embedding, output) = model.ends()?;
-        let kept = (BLOCK_BYTES / block_bytes(&model.config)).min(model.blocks());
+        let kept = (block_bytes / bytes_per_block(&model.config)).min(model.blocks());
         Ok(Self {
             model,
             embedding,
@@ -145,7 +147,7 @@ impl<'a> Generator<'a> {
 }
 
 /// What a block's layers take in f32.
-fn block_bytes(config: &Config) -> usize {
+fn bytes_per_block(config: &Config) -> usize {
     let layers = LinearKind::ALL.into_iter();
     let weights = layers.map(|layer| {
         let (rows, columns) = layer.shape(config);
