@@ -44,8 +44,10 @@ Examples:
       --method sparsegpt --statistics gram.safetensors
 
   Half of the work on each of two machines:
-    cargo run --release -p prune-llm -- calibrate --seed 1 --output one.safetensors
-    cargo run --release -p prune-llm -- calibrate --seed 2 --output two.safetensors
+    cargo run --release -p prune-llm -- calibrate --seed 1 \\
+      --output one.safetensors
+    cargo run --release -p prune-llm -- calibrate --seed 2 \\
+      --output two.safetensors
     cargo run --release -p prune-llm -- \\
       --statistics one.safetensors two.safetensors";
 

@@ -73,8 +73,8 @@ impl fmt::Display for Outcome {
 ///
 /// With calibration texts: all statistics of a block come from the block while it is dense,
 /// fed with what the already pruned blocks before it put out; then all of its layers are pruned,
-/// and the block runs again for the next one's input. Otherwise no
-/// forward pass is made.
+/// and the block runs again for the next one's input. Otherwise no forward
+/// pass is made.
 ///
 /// # Errors
 /// A recipe that needs statistics is given none, or the weights cannot be pruned.
