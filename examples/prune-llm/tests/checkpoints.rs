@@ -324,6 +324,12 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
             "continuation"
         ]
     );
+    assert_eq!(value["calibration"]["text"]["sequences"], json!(4));
+    assert_eq!(value["evaluation"]["length"], json!(32));
+    assert_eq!(
+        value["inputs"].as_array().unwrap().len(),
+        4 * common::LAYERS
+    );
     assert_eq!(
         (&value["method"], &value["update"], &value["pattern"]),
         (&json!("wanda"), &json!("none"), &json!("0.5"))
