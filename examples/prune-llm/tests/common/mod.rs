@@ -70,7 +70,7 @@ pub fn config() -> Value {
     })
 }
 
-/// How many tokens a model knows; as many as usual where its configuration is none.
+/// How many tokens a model knows, or a model should whose configuration does not tell.
 pub fn vocabulary(config: &Value) -> usize {
     let size = config["vocab_size"].as_u64();
     size.map_or(VOCABULARY, |size| usize::try_from(size).unwrap())
