@@ -522,6 +522,34 @@ mod tests {
     use super::*;
     use crate::kernels::dispatch::tests::on_each;
 
+    /// More scores than a sample of them is ranked by pivots for.
+    #[test]
+    fn the_cut_of_very_many_scores_is_where_sorting_puts_it() {
+        let spread = |i: usize| (i * 7919 % 200_003) as f32;
+        let scores: [Vec<f32>; 3] = [
+            (0..200_000).map(spread).collect(),
+            (0..200_000)
+                .map(|i| (spread(i) / 70_000.0).floor())
+                .collect(),
+            (0..200_000).map(|i| i as f32).collect(),
+        ];
+        for scores in scores {
+            let mut sorted = scores.clone();
+            sorted.sort_by(f32::total_cmp);
+            for count in [1, 2, 77, 50_000, 100_000, 199_999, 200_000] {
+                let threshold = sorted[count - 1];
+                let lower = sorted.partition_point(|&score| score < threshold);
+                let expected = Cut {
+                    threshold,
+                    ties: count - lower,
+                };
+                for (set, found) in on_each(|| cut(&scores, count)) {
+                    assert_eq!(found, expected, "{set:?}, {count}");
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn the_cut_is_where_sorting_puts_it_on_every_instruction_set(

@@ -12,7 +12,8 @@ use crate::parallel::{self, rows_a_task};
 ///
 /// Scores are read three times as a rule: here and there, to guess where the highest of the lowest
 /// is; all, to find it among those around the guess, which are held; all, to compare them with it.
-/// Takes two bits of memory a score, and room for one score in eight at most.
+/// Takes two bits of memory a score, and room for the scores around the threshold: of each run of rows
+/// that a thread works on one in eight at most, or 65536.
 pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     if count == 0 {
@@ -47,10 +48,10 @@ pub(super) fn mark_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Res
 /// row and may be alike, so that it says less than its size promises.
 const DEVIATIONS: f64 = 3.0;
 
-/// Scores that a layer is always held of.
+/// So many scores are always held, even if all of them are of one task.
 const ROOM: usize = 1 << 16;
 
-/// One score in so many is held at most.
+/// Of more, one in so many of each task is held at most.
 const HELD: usize = 8;
 
 /// Scores of a row that are read together: few enough to stay in the fastest cache until they have
@@ -110,17 +111,15 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
 /// they are too many.
 fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Option<Vec<T>>)> {
     let (rows, columns) = scores.dim();
-    let room = if rows * columns <= ROOM {
-        columns
-    } else {
-        columns.div_ceil(HELD)
-    };
     let parts = parallel::map(
         parallel::runs(rows, rows_a_task(rows, columns)),
         Vec::new,
         |buffer, rows| {
             let buffer = kernels::aligned(buffer, CHUNK.min(columns));
-            let mut held = vec![T::zero(); rows.len() * room + columns + WORD];
+            let len = rows.len() * columns;
+            // Whatever is not needed is never touched. A word more than is held has to fit.
+            let room = (len / HELD).max(ROOM.min(len)) + WORD;
+            let mut held = vec![T::zero(); room];
             let mut total = Survey::default();
             for (row, start) in rows.flat_map(|row| chunks(columns).map(move |start| (row, start)))
             {
@@ -225,4 +224,71 @@ fn count_columns(mask: &Mask) -> Vec<usize> {
         }
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    /// Scores of different kinds in layers that are too large to be held.
+    fn layers() -> Vec<(&'static str, Array2<f32>)> {
+        let mut state = 1_u64;
+        let mut random = move || {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1_u64 << 24) as f32
+        };
+        let mut layer = |shape, score: &dyn Fn(usize, usize, f32) -> f32| {
+            Array2::from_shape_fn(shape, |(row, column)| score(row, column, random()))
+        };
+        vec![
+            ("spread", layer((576, 128), &|_, _, x| x)),
+            ("spread, few columns", layer((30_000, 3), &|_, _, x| x)),
+            (
+                "few values",
+                layer((300, 257), &|_, _, x| (x * 4.0).floor()),
+            ),
+            ("one value", layer((300, 257), &|_, _, _| 2.0)),
+            (
+                "alike in a row",
+                layer((700, 100), &|row, _, x| row as f32 + x),
+            ),
+            (
+                "alike in a column",
+                layer((700, 100), &|_, column, x| column as f32 + x),
+            ),
+            (
+                "one row far below",
+                layer((70, 1100), &|row, _, x| if row == 9 { x } else { 1e6 + x }),
+            ),
+            (
+                "of all sizes",
+                layer((90, 1000), &|_, _, x| (x * 80.0 - 40.0).exp()),
+            ),
+        ]
+    }
+
+    #[test]
+    fn layers_too_large_to_be_held_lose_what_sorting_puts_first() {
+        for (kind, scores) in layers() {
+            let (rows, columns) = scores.dim();
+            assert!(scores.len() > ROOM);
+            let mut order: Vec<(usize, usize)> = (0..columns)
+                .flat_map(|column| (0..rows).map(move |row| (row, column)))
+                .collect();
+            order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            for part in [0.0, 1e-5, 0.001, 0.3, 0.5, 0.77, 0.999, 1.0] {
+                let count = super::super::quota(scores.len(), part);
+                let mask = mark_lowest(&scores, count).expect("finite scores");
+                assert_eq!(mask.count(), count, "{kind}, {part}");
+                for &(row, column) in &order[..count] {
+                    assert_eq!(mask.get(row, column), Some(true), "{kind}, {part}");
+                }
+            }
+        }
+    }
 }
