@@ -354,6 +354,7 @@ fn other_files_are_refused() {
     );
 }
 
+#[cfg(any(feature = "faer", feature = "lapack"))]
 #[test]
 fn tensors_that_do_not_belong_are_refused() {
     type Edit = fn(&mut Tensors);
@@ -393,6 +394,7 @@ fn tensors_that_do_not_belong_are_refused() {
     }
 }
 
+#[cfg(any(feature = "faer", feature = "lapack"))]
 #[test]
 fn numbers_that_cannot_be_are_refused() {
     let refused = |name: &str, numbers: &[f64], parts: &[&str]| {
@@ -408,22 +410,19 @@ fn numbers_that_cannot_be_are_refused() {
     );
     refused("up.sums", &[25.0], &["layer `up`", "1 sums for 2 features"]);
     refused("up.weight", &[-1.0], &["layer `up`", "2 tokens weigh -1"]);
-    #[cfg(any(feature = "faer", feature = "lapack"))]
-    {
-        let inf = f64::INFINITY;
-        refused(
-            "up.products",
-            &[0.0, 0.0, inf, 0.0],
-            &["layer `up`", "finite"],
-        );
-        refused("up.products", &[0.0; 3], &["layer `up`", "all products"]);
-        refused("up.products", &[], &["layer `up`", "all products"]);
-        refused(
-            "up.products",
-            &[0.0, 0.0, -5.1, 0.0],
-            &["layer `up`", "-5.1 for input features 1 and 0"],
-        );
-    }
+    let inf = f64::INFINITY;
+    refused(
+        "up.products",
+        &[0.0, 0.0, inf, 0.0],
+        &["layer `up`", "finite"],
+    );
+    refused("up.products", &[0.0; 3], &["layer `up`", "all products"]);
+    refused("up.products", &[], &["layer `up`", "all products"]);
+    refused(
+        "up.products",
+        &[0.0, 0.0, -5.1, 0.0],
+        &["layer `up`", "-5.1 for input features 1 and 0"],
+    );
 }
 
 #[cfg(any(feature = "faer", feature = "lapack"))]

@@ -18,7 +18,7 @@ pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result
     let (rows, columns) = scores.dim();
     if count == 0 {
         // Read all the same, so that an invalid score is found.
-        survey(scores, T::zero(), T::zero())?;
+        survey(scores, T::zero(), T::zero(), 0)?;
         return Mask::none(rows, columns);
     }
     let cut = find_cut(scores, count)?;
@@ -70,7 +70,8 @@ fn find_cut<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Cut<T>> {
     let mut search = Search::new(rows * columns, count);
     let mut sample = Vec::new();
     loop {
-        let (low, high) = if search.left() <= ROOM {
+        let few = search.left() <= ROOM;
+        let (low, high) = if few {
             search.range()
         } else {
             if sample.is_empty() {
@@ -78,7 +79,7 @@ fn find_cut<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Cut<T>> {
             }
             search.bracket(&mut sample, DEVIATIONS)
         };
-        let (found, held) = survey(scores, low, high)?;
+        let (found, held) = survey(scores, low, high, if few { search.left() } else { 0 })?;
         if search.narrow(low, high, &found)
             && let Some(held) = held
         {
@@ -108,8 +109,13 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
 }
 
 /// Counts the scores below `low`, and counts those from `low` to `high` and returns them, unless
-/// they are too many.
-fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Option<Vec<T>>)> {
+/// they are too many. They are never too many if there are no more than `least`.
+fn survey<T: Real>(
+    scores: &dyn Rows<T>,
+    low: T,
+    high: T,
+    least: usize,
+) -> Result<(Survey, Option<Vec<T>>)> {
     let (rows, columns) = scores.dim();
     let parts = parallel::map(
         parallel::runs(rows, rows_a_task(rows, columns)),
@@ -118,7 +124,7 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T) -> Result<(Survey, Opt
             let buffer = kernels::aligned(buffer, CHUNK.min(columns));
             let len = rows.len() * columns;
             // Whatever is not needed is never touched. A word more than is held has to fit.
-            let room = (len / HELD).max(ROOM.min(len)) + WORD;
+            let room = (len / HELD).max(least.min(len)) + WORD;
             let mut held = vec![T::zero(); room];
             let mut total = Survey::default();
             for (row, start) in rows.flat_map(|row| chunks(columns).map(move |start| (row, start)))
