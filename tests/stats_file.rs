@@ -253,6 +253,7 @@ impl Tensors {
             .push(("up.crc32".into(), Dtype::U32, vec![len], sums));
     }
 
+    #[cfg(any(feature = "faer", feature = "lapack"))]
     /// With other bytes in a tensor, and checksums of these.
     fn with(mut self, name: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
         let tensor = self.0.iter_mut().find(|(tensor, ..)| tensor == name);
