@@ -257,12 +257,24 @@ pub(crate) fn widened<'a, A: Element>(
     row: &ArrayView1<'a, A>,
     buffer: &'a mut Vec<A::Compute>,
 ) -> &'a [A::Compute] {
-    if let Some(run) = row.to_slice().and_then(A::as_compute) {
-        return run;
+    if let Some(run) = row.to_slice() {
+        return widened_run(run, buffer);
     }
     buffer.resize(row.len(), A::Compute::default());
     widen_row(row, buffer);
     buffer
+}
+
+/// The same of a run.
+pub(crate) fn widened_run<'a, A: Element>(
+    run: &'a [A],
+    buffer: &'a mut Vec<A::Compute>,
+) -> &'a [A::Compute] {
+    A::as_compute(run).unwrap_or_else(|| {
+        buffer.resize(run.len(), A::Compute::default());
+        A::widen_run(run, buffer);
+        buffer
+    })
 }
 
 /// Widens a row that may be strided. `out` is as long as the row.

@@ -7,7 +7,7 @@ use ndarray::{ArrayRef2, ArrayViewMut2, Axis};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::matrix::check_bounds;
+use crate::matrix::{change, check_bounds};
 use crate::parallel;
 
 /// Marks some weights of a matrix, one bit each.
@@ -103,6 +103,12 @@ impl Mask {
         (self.rows, self.columns)
     }
 
+    /// The words of `height` rows at a time.
+    pub(crate) fn runs_of_rows_mut(&mut self, height: usize) -> impl Iterator<Item = &mut [u64]> {
+        let words = height * words_for(self.columns);
+        self.words.chunks_mut(words.max(1))
+    }
+
     /// How many weights are marked.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -188,11 +194,12 @@ impl Mask {
     pub fn apply<A: Element>(&self, w: &mut ArrayRef2<A>) -> Result<()> {
         check_shape(w.dim(), self)?;
         let rows: Vec<_> = w.axis_iter_mut(Axis(0)).enumerate().collect();
-        parallel::map(
-            rows,
-            || (),
-            |(), (row, mut weights)| kernels::zero_marked(&mut weights, self.row_words(row)),
-        );
+        parallel::map(rows, Vec::new, |buffer, (row, mut weights)| {
+            let marks = self.row_words(row);
+            change(&mut weights, buffer, |run| {
+                kernels::zero_marked(run, marks, 1.0, &[], 0)
+            });
+        });
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! How metrics read weights and patterns read scores: a row at a time, never as a whole copy.
 
-use ndarray::{ArrayBase, ArrayRef2, Data, Ix2, LayoutRef2, s};
+use ndarray::{ArrayBase, ArrayRef2, ArrayViewMut1, Data, Ix2, LayoutRef2, s};
 
 use crate::element::{Element, Real, widen_row};
 use crate::error::{Error, Result};
@@ -114,4 +114,23 @@ pub(crate) fn check_bounds(
 /// How many numbers on the next row begins.
 pub(crate) fn stride<A>(matrix: &ArrayRef2<A>) -> usize {
     matrix.strides()[0].unsigned_abs()
+}
+
+/// Changes a row as a run of values: the row itself where it is one, else a copy in `buffer`, which
+/// is written back.
+pub(crate) fn change<A: Copy, R>(
+    row: &mut ArrayViewMut1<'_, A>,
+    buffer: &mut Vec<A>,
+    work: impl FnOnce(&mut [A]) -> R,
+) -> R {
+    if let Some(run) = row.as_slice_mut() {
+        return work(run);
+    }
+    buffer.clear();
+    buffer.extend(row.iter());
+    let result = work(buffer);
+    for (x, &changed) in row.iter_mut().zip(&*buffer) {
+        *x = changed;
+    }
+    result
 }

@@ -1,8 +1,7 @@
-//! Sums: of the squares of activations, and of what pruning a row costs.
+//! Sums, of the squares of activations above all.
 
 use super::dispatch::kernel;
-use super::mark::padded;
-use super::simd::{LANES, Simd, WORD};
+use super::simd::LANES;
 use crate::element::{Element, Real};
 
 /// Runs that are added together, so that sums stay in registers meanwhile.
@@ -44,95 +43,6 @@ kernel! {
     }
 }
 
-/// What pruning costs a row, in units of squared outputs summed over the calibration tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct RowCost {
-    /// Σ wⱼ² Sⱼ over the pruned weights.
-    pub(crate) lost: f64,
-    /// Σ wⱼ² Sⱼ over all weights.
-    pub(crate) total: f64,
-}
-
-impl RowCost {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.lost += other.lost;
-        self.total += other.total;
-    }
-}
-
-/// Independent chains of sums, so that none waits for the one before.
-const CHAINS: usize = 2;
-
-/// Sums of costs, in lanes.
-struct CostSums {
-    lost: [[f64; LANES]; CHAINS],
-    total: [[f64; LANES]; CHAINS],
-}
-
-impl CostSums {
-    /// Adds the costs of 64 weights.
-    #[inline(always)]
-    fn add<T: Real>(
-        &mut self,
-        simd: impl Simd,
-        weights: &[T; WORD],
-        scale: f64,
-        energies: &[f64; WORD],
-        marks: u64,
-    ) {
-        let weights = weights.as_chunks::<LANES>().0;
-        let energies = energies.as_chunks::<LANES>().0;
-        for (i, (weights, energies)) in weights.iter().zip(energies).enumerate() {
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "as many as there are lanes"
-            )]
-            let marks = (marks >> (i * LANES)) as u8;
-            let mut costs = [0.0; LANES];
-            for lane in 0..LANES {
-                let w = weights[lane].as_f64();
-                // The squares of narrower types are in the range of `f64` as they are.
-                let w = if size_of::<T>() == size_of::<f64>() {
-                    w * scale
-                } else {
-                    w
-                };
-                costs[lane] = w * w * energies[lane];
-            }
-            for (total, cost) in self.total[i % CHAINS].iter_mut().zip(&costs) {
-                *total += cost;
-            }
-            simd.add_marked(&mut self.lost[i % CHAINS], &costs, marks);
-        }
-    }
-}
-
-kernel! {
-    /// The cost of zeroing the marked ones of a row of weights, where `energies[j]` is the sum of
-    /// squares Sⱼ of input `j`. Weights of type `f64` are multiplied by `scale` first.
-    pub(crate) fn row_cost<T: Real>(
-        simd; weights: &[T], scale: f64, energies: &[f64], marks: &[u64],
-    ) -> RowCost {
-        let mut sums = CostSums {
-            lost: [[0.0; LANES]; CHAINS],
-            total: [[0.0; LANES]; CHAINS],
-        };
-        let (words, rest) = weights.as_chunks();
-        let (energy_words, energy_rest) = energies.as_chunks();
-        for ((weights, energies), &marks) in words.iter().zip(energy_words).zip(marks) {
-            sums.add(simd, weights, scale, energies, marks);
-        }
-        if !rest.is_empty() {
-            let weights = padded(rest, T::zero());
-            sums.add(simd, &weights, scale, &padded(energy_rest, 0.0), marks[words.len()]);
-        }
-        RowCost {
-            lost: sums.lost.map(lane_sum).iter().sum(),
-            total: sums.total.map(lane_sum).iter().sum(),
-        }
-    }
-}
-
 #[cfg(any(feature = "faer", feature = "lapack"))]
 kernel! {
     /// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
@@ -148,7 +58,7 @@ kernel! {
 }
 
 /// The sum of partial sums, in one fixed order: halves are added until one is left.
-fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
+pub(super) fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
     let mut len = LANES;
     while len > 1 {
         len /= 2;
@@ -181,27 +91,6 @@ mod tests {
             for (set, found) in &results {
                 prop_assert!((found - expected).abs() <= bound, "{:?}: {} {}", set, found, expected);
                 prop_assert_eq!(found.to_bits(), results[0].1.to_bits(), "{:?}", set);
-            }
-        }
-
-        #[test]
-        fn the_cost_of_a_row_is_near_the_plain_sums_and_the_same_on_every_instruction_set(
-            weights in prop::collection::vec((-10.0..10.0_f32, 0.0..10.0_f64, any::<bool>()), 0..300),
-        ) {
-            let run: Vec<f32> = weights.iter().map(|&(weight, _, _)| weight).collect();
-            let energies: Vec<f64> = weights.iter().map(|&(_, energy, _)| energy).collect();
-            let mut marks = vec![0_u64; weights.len().div_ceil(WORD)];
-            for (i, _) in weights.iter().enumerate().filter(|(_, (_, _, marked))| *marked) {
-                marks[i / WORD] |= 1 << (i % WORD);
-            }
-            let cost = |&(w, e, _): &(f32, f64, bool)| f64::from(w).powi(2) * e;
-            let total: f64 = weights.iter().map(cost).sum();
-            let lost: f64 = weights.iter().filter(|(_, _, marked)| *marked).map(cost).sum();
-            let results = on_each(|| row_cost(&run, 1.0, &energies, &marks));
-            for (set, found) in &results {
-                prop_assert!((found.total - total).abs() <= 1e-13 * total, "{:?}", set);
-                prop_assert!((found.lost - lost).abs() <= 1e-13 * total, "{:?}", set);
-                prop_assert_eq!(found, &results[0].1, "{:?}", set);
             }
         }
 

@@ -46,24 +46,24 @@ impl InstructionSet {
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident<$t:ident: $bound:ident>(
+        $visibility:vis fn $name:ident $(<$t:ident: $bound:ident>)?(
             $simd:ident; $($argument:ident: $type:ty),* $(,)?
         ) $(-> $result:ty)?
         $body:block
     ) => {
         $(#[$attribute])*
-        $visibility fn $name<$t: $bound>($($argument: $type),*) $(-> $result)? {
+        $visibility fn $name $(<$t: $bound>)?($($argument: $type),*) $(-> $result)? {
             use $crate::kernels::simd::Simd;
 
             #[inline(always)]
-            fn body<$t: $bound>($simd: impl Simd, $($argument: $type),*) $(-> $result)? $body
+            fn body $(<$t: $bound>)?($simd: impl Simd, $($argument: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             use $crate::kernels::simd::{Avx2, Avx512};
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-            fn avx2<$t: $bound>(set: Avx2, $($argument: $type),*) $(-> $result)? {
+            fn avx2 $(<$t: $bound>)?(set: Avx2, $($argument: $type),*) $(-> $result)? {
                 body(set, $($argument),*)
             }
 
@@ -71,7 +71,7 @@ macro_rules! kernel {
             #[target_feature(
                 enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt"
             )]
-            fn avx512<$t: $bound>(set: Avx512, $($argument: $type),*) $(-> $result)? {
+            fn avx512 $(<$t: $bound>)?(set: Avx512, $($argument: $type),*) $(-> $result)? {
                 body(set, $($argument),*)
             }
 

@@ -1,6 +1,5 @@
-//! Runs of weights before and after a decision: how large they are, which of them become zero.
+//! Runs of weights before a decision, and runs of marks.
 
-use ndarray::{ArrayViewMut1, Axis};
 use num_traits::Zero;
 
 use super::dispatch::kernel;
@@ -32,48 +31,6 @@ kernel! {
         let largest = lanes.into_iter().fold(A::Bits::zero(), Ord::max);
         A::from_bits(largest.min(A::INFINITY.magnitude_bits()))
     }
-}
-
-kernel! {
-    /// Sets the weights whose bit is set to `+0.0`, and returns how many are zero then.
-    fn zero_run<A: Element>(simd; run: &mut [A], marks: &[u64]) -> usize {
-        let (words, rest) = run.as_chunks_mut();
-        let mut zeros = 0;
-        for (run, &marks) in words.iter_mut().zip(marks) {
-            zeros += A::Bits::clear(simd, bits_of(run), marks);
-        }
-        if !rest.is_empty() {
-            let mut run = padded(rest, A::ZERO);
-            let padding = WORD - rest.len();
-            zeros += A::Bits::clear(simd, bits_of(&mut run), marks[words.len()]) - padding;
-            rest.copy_from_slice(&run[..rest.len()]);
-        }
-        zeros
-    }
-}
-
-/// Numbers as their bits.
-#[inline(always)]
-fn bits_of<A: Element>(run: &mut [A; WORD]) -> &mut [A::Bits; WORD] {
-    const { assert!(size_of::<A>() == size_of::<A::Bits>()) };
-    // SAFETY: `Element` is sealed, and its `Bits` is an integer of the same size and alignment. Any
-    // bits are a number.
-    unsafe { &mut *std::ptr::from_mut(run).cast() }
-}
-
-/// Sets the weights of a row whose bit is set to `+0.0`, and returns how many are zero then.
-pub(crate) fn zero_marked<A: Element>(row: &mut ArrayViewMut1<'_, A>, marks: &[u64]) -> usize {
-    if let Some(run) = row.as_slice_mut() {
-        return zero_run(run, marks);
-    }
-    let mut zeros = 0;
-    for (run, &word) in row.axis_chunks_iter_mut(Axis(0), WORD).zip(marks) {
-        for (bit, w) in run.into_iter().enumerate() {
-            *w = if word >> bit & 1 == 1 { A::ZERO } else { *w };
-            zeros += usize::from(*w == A::ZERO);
-        }
-    }
-    zeros
 }
 
 kernel! {

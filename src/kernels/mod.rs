@@ -28,18 +28,22 @@ mod memory;
 mod score;
 mod select;
 mod simd;
+mod stream;
 mod turn;
+mod zero;
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use accumulate::dot;
-pub(crate) use accumulate::{RUNS, RowCost, add, add_squares, row_cost};
+pub(crate) use accumulate::{RUNS, add, add_squares};
 use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use groups::mark_lowest_of_groups;
-pub(crate) use mark::{largest, ones, subtract, zero_marked};
+pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{abs, scaled_abs, widen};
-pub(crate) use select::{Cut, Search, Survey, cut, mark_lowest, mark_split, survey};
+pub(crate) use select::{Cut, Search, Survey, cut, mark_lowest, mark_split, survey_marking};
 pub(crate) use simd::{Clearable, Comparable, WORD};
+pub(crate) use stream::{Stream, keep};
 pub(crate) use turn::{turn, turn_bits};
+pub(crate) use zero::{RowCost, zero_marked};

@@ -96,7 +96,10 @@ fn hold<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<T> {
         let (low, high) = if scores.len() > SORTED {
             search.bracket(&mut sample(scores, search.rounds), DEVIATIONS)
         } else {
-            search.bracket_by_pivots(scores)
+            let read = |start: usize, out: &mut [T]| {
+                out.copy_from_slice(&scores[start..][..out.len()]);
+            };
+            search.bracket_by_pivots(scores.len(), read)
         };
         let found = survey(scores, low, high, room);
         if search.narrow(low, high, &found)
@@ -248,23 +251,28 @@ impl Search {
         (at(place - aside), at(place + aside))
     }
 
-    /// The same from a few pivots among the scores, for which nothing is sorted.
-    fn bracket_by_pivots<T: Real>(&self, scores: &[T]) -> (T, T) {
+    /// The same from a few pivots among `len` scores, for which nothing is sorted. `read` gives the
+    /// scores from a place on.
+    pub(crate) fn bracket_by_pivots<T: Real>(
+        &self,
+        len: usize,
+        mut read: impl FnMut(usize, &mut [T]),
+    ) -> (T, T) {
         // What is added to fill words comes last.
         let mut words = [[T::infinity(); WORD]; ALL];
         let sample = words.as_flattened_mut();
-        let (size, aside) = if scores.len() <= ALL * WORD {
-            sample[..scores.len()].copy_from_slice(scores);
+        let (size, aside) = if len <= ALL * WORD {
+            read(0, &mut sample[..len]);
             // No doubt is left.
-            (scores.len(), 0.0)
+            (len, 0.0)
         } else {
             let size = SAMPLE * WORD;
-            let stride = scores.len() / (size / RUN);
+            let stride = len / (size / RUN);
             let offset = self.rounds * RUN % (stride - RUN + 1);
             for (i, run) in sample[..size].chunks_exact_mut(RUN).enumerate() {
-                run.copy_from_slice(&scores[i * stride + offset..][..RUN]);
+                read(i * stride + offset, run);
             }
-            let part = self.count as f64 / scores.len() as f64;
+            let part = self.count as f64 / len as f64;
             (
                 size,
                 DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt(),
@@ -275,7 +283,7 @@ impl Search {
 
         // The wanted one is not below a pivot that fewer are below, and not above one that as many
         // are below.
-        let place = self.count as f64 * size as f64 / scores.len() as f64;
+        let place = self.count as f64 * size as f64 / len as f64;
         let (low, high) = self.range::<T>();
         let halves = (low, T::from_key(low.key().midpoint(high.key())));
         if self.rounds > ROUNDS {
@@ -392,23 +400,51 @@ pub(crate) struct Survey {
 kernel! {
     /// Counts the scores below `low`, and counts those from `low` to `high` and copies them to
     /// `room`, as long as a word more than those would fit there.
-    pub(crate) fn survey<T: Real>(simd; scores: &[T], low: T, high: T, room: &mut [T]) -> Survey {
-        let mut found = Survey::default();
-        let (words, rest) = scores.as_chunks();
-        for run in words {
-            found.add_word(simd, run, (low, high), room);
-        }
-        if !rest.is_empty() {
-            found.add_word(simd, &padded(rest, T::infinity()), (low, high), room);
-            // What was added to fill the word was found last.
-            if high == T::infinity() {
-                let excess = WORD - rest.len();
-                found.within -= excess;
-                found.held = found.held.map(|held| held - excess);
-            }
-        }
-        found
+    fn survey<T: Real>(simd; scores: &[T], low: T, high: T, room: &mut [T]) -> Survey {
+        survey_words(simd, scores, (low, high), room, |_, _, _| {})
     }
+}
+
+kernel! {
+    /// The same, and says in words of bits which scores are below `low`, and which are from `low`
+    /// to `high`.
+    pub(crate) fn survey_marking<T: Real>(
+        simd; scores: &[T], low: T, high: T, room: &mut [T], below: &mut [u64], within: &mut [u64],
+    ) -> Survey {
+        survey_words(simd, scores, (low, high), room, |i, lower, inside| {
+            below[i] = lower;
+            within[i] = inside;
+        })
+    }
+}
+
+/// Surveys scores in words, and gives what was found in each to `note`.
+#[inline(always)]
+fn survey_words<T: Real>(
+    simd: impl Simd,
+    scores: &[T],
+    bracket: (T, T),
+    room: &mut [T],
+    mut note: impl FnMut(usize, u64, u64),
+) -> Survey {
+    let mut found = Survey::default();
+    let (words, rest) = scores.as_chunks();
+    for (i, run) in words.iter().enumerate() {
+        let (below, within) = found.add_word(simd, run, bracket, room);
+        note(i, below, within);
+    }
+    if !rest.is_empty() {
+        let run = padded(rest, T::infinity());
+        let (below, within) = found.add_word(simd, &run, bracket, room);
+        // What was added to fill the word was found last.
+        if bracket.1 == T::infinity() {
+            let excess = WORD - rest.len();
+            found.within -= excess;
+            found.held = found.held.map(|held| held - excess);
+        }
+        note(words.len(), below, within & ((1 << rest.len()) - 1));
+    }
+    found
 }
 
 impl Default for Survey {
@@ -429,7 +465,7 @@ impl Survey {
         self.held = self.held.zip(other.held).map(|(held, more)| held + more);
     }
 
-    /// Adds 64 scores.
+    /// Adds 64 scores, and returns which are below the bracket and which in it.
     #[inline(always)]
     fn add_word<T: Real>(
         &mut self,
@@ -437,23 +473,24 @@ impl Survey {
         run: &[T; WORD],
         (low, high): (T, T),
         room: &mut [T],
-    ) {
+    ) -> (u64, u64) {
         let mut elsewhere = [T::zero(); WORD];
         let room = self
             .held
             .and_then(|held| room.get_mut(held..)?.first_chunk_mut());
         let enough = room.is_some();
         let (below, within) = T::survey(simd, run, low, high, room.unwrap_or(&mut elsewhere));
-        self.below += below as usize;
-        self.within += within as usize;
+        self.below += below.count_ones() as usize;
+        self.within += within.count_ones() as usize;
         self.held = enough.then_some(self.within);
+        (below, within)
     }
 }
 
 kernel! {
     /// Marks the scores below `threshold`, and the first `ties` of those equal to it; score `j` is
     /// bit `start + j` of `marks`.
-    fn mark_up_to_cut<T: Real>(
+    pub(super) fn mark_up_to_cut<T: Real>(
         simd; scores: &[T], threshold: T, ties: usize, marks: &mut [u64], start: usize,
     ) {
         let mut ties = ties;
@@ -638,10 +675,25 @@ mod tests {
                 scores.iter().filter(|&&s| (low..=high).contains(&s)).map(|&s| s.into()).collect();
             let below = scores.iter().filter(|&&s| s < low).count();
             let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
-            for (set, (found, copied)) in on_each(|| {
+            let marks_where = |marked: &dyn Fn(f64) -> bool| {
+                let mut marks = vec![0_u64; scores.len().div_ceil(WORD)];
+                for (i, _) in scores.iter().enumerate().filter(|(_, s)| marked(**s)) {
+                    marks[i / WORD] |= 1 << (i % WORD);
+                }
+                marks
+            };
+            let (low, high) = (f64::from(low), f64::from(high));
+            let expected = [marks_where(&|s| s < low), marks_where(&|s| low <= s && s <= high)];
+            for (set, (found, copied, marks)) in on_each(|| {
                 let mut copied = vec![0.0; room];
-                (survey(&scores, low.into(), high.into(), &mut copied), copied)
+                let mut marks = [0, 1].map(|_| vec![u64::MAX; scores.len().div_ceil(WORD)]);
+                let [lower, inside] = &mut marks;
+                let found = survey_marking(&scores, low, high, &mut copied, lower, inside);
+                (found, copied, marks)
             }) {
+                prop_assert_eq!(&marks, &expected, "{:?}", set);
+                let mut again = vec![0.0; room];
+                prop_assert_eq!(survey(&scores, low, high, &mut again), found);
                 prop_assert_eq!((found.below, found.within), (below, within.len()), "{:?}", set);
                 // With a word to spare there is room enough.
                 prop_assert!(found.held.is_some() || within.len() + WORD > room, "{:?}", set);

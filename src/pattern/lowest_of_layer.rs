@@ -3,30 +3,31 @@
 use crate::element::Real;
 use crate::error::Result;
 use crate::kernels::{self, Cut, Search, Survey, WORD};
-use crate::mask::Mask;
+use crate::mask::{Mask, words_for};
 use crate::matrix::Rows;
 use crate::parallel::{self, rows_a_task};
 
 /// Marks the `count` lowest scores, of equal ones those in the lowest column, then in the lowest
 /// row.
 ///
-/// Scores are read three times as a rule: here and there, to guess where the highest of the lowest
-/// is; all, to find it among those around the guess, which are held; all, to compare them with it.
-/// Takes two bits of memory a score, and room for the scores around the threshold: of each run of rows
+/// Scores are read here and there, to guess where the highest of the lowest is, and as a rule once
+/// more: all are compared with a bracket around the guess, and those in it are held.
+/// Takes two bits of memory a score, and room for the scores in the bracket: of each run of rows
 /// that a thread works on one in eight at most, or 65536.
 pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Mask> {
-    let (rows, columns) = scores.dim();
     if count == 0 {
         // Read all the same, so that an invalid score is found.
-        survey(scores, T::zero(), T::zero(), 0)?;
-        return Mask::none(rows, columns);
+        return Ok(survey(scores, T::zero(), T::zero(), 0)?.lower);
     }
-    let cut = find_cut(scores, count)?;
-    let (mut mask, tied) = split(scores, cut.threshold)?;
-    if tied.count() == cut.ties {
+    let Split {
+        lower: mut mask,
+        tied,
+        ties,
+    } = split(scores, count)?;
+    if tied.count() == ties {
         mask.unite(&tied);
     } else {
-        mark_first(&tied, cut.ties, &mut mask);
+        mark_first(&tied, ties, &mut mask);
     }
     Ok(mask)
 }
@@ -37,8 +38,11 @@ pub(super) fn mark_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Res
     if rank >= rows * columns {
         return Mask::none(rows, columns);
     }
-    let cut = find_cut(scores, rank + 1)?;
-    let (mut mask, tied) = split(scores, cut.threshold)?;
+    let Split {
+        lower: mut mask,
+        tied,
+        ..
+    } = split(scores, rank + 1)?;
     mask.unite(&tied);
     Ok(mask)
 }
@@ -63,9 +67,19 @@ fn chunks(columns: usize) -> impl Iterator<Item = usize> {
     (0..columns).step_by(CHUNK)
 }
 
-/// The highest of the `count` lowest scores. `count` is at least 1 and no more than there are
-/// scores.
-fn find_cut<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Cut<T>> {
+/// A layer, divided by the highest of its lowest scores.
+struct Split {
+    /// The scores below that.
+    lower: Mask,
+    /// The scores equal to it.
+    tied: Mask,
+    /// How many of these are among the lowest.
+    ties: usize,
+}
+
+/// Finds the highest of the `count` lowest scores. `count` is at least 1 and no more than there
+/// are scores.
+fn split<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Split> {
     let (rows, columns) = scores.dim();
     let mut search = Search::new(rows * columns, count);
     let mut sample = Vec::new();
@@ -79,14 +93,21 @@ fn find_cut<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Cut<T>> {
             }
             search.bracket(&mut sample, DEVIATIONS)
         };
-        let (found, held) = survey(scores, low, high, if few { search.left() } else { 0 })?;
-        if search.narrow(low, high, &found)
-            && let Some(held) = held
-        {
-            return Ok(kernels::cut(&held, count - found.below));
+        let surveyed = survey(scores, low, high, if few { search.left() } else { 0 })?;
+        if !search.narrow(low, high, &surveyed.found) {
+            continue;
         }
-        if let Some(cut) = search.found() {
-            return Ok(cut);
+        let ties = count - surveyed.found.below;
+        if low == high {
+            return Ok(Split {
+                lower: surveyed.lower,
+                tied: surveyed.within,
+                ties,
+            });
+        }
+        if let Some(held) = &surveyed.held {
+            let cut = kernels::cut(&held.concat(), ties);
+            return Ok(surveyed.split(cut));
         }
     }
 }
@@ -108,78 +129,106 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
     Ok(sample)
 }
 
-/// Counts the scores below `low`, and counts those from `low` to `high` and returns them, unless
-/// they are too many. They are never too many if there are no more than `least`.
-fn survey<T: Real>(
-    scores: &dyn Rows<T>,
-    low: T,
-    high: T,
-    least: usize,
-) -> Result<(Survey, Option<Vec<T>>)> {
-    let (rows, columns) = scores.dim();
-    let parts = parallel::map(
-        parallel::runs(rows, rows_a_task(rows, columns)),
-        Vec::new,
-        |buffer, rows| {
-            let buffer = kernels::aligned(buffer, CHUNK.min(columns));
-            let len = rows.len() * columns;
-            // Whatever is not needed is never touched. A word more than is held has to fit.
-            let room = (len / HELD).max(least.min(len)) + WORD;
-            let mut held = vec![T::zero(); room];
-            let mut total = Survey::default();
-            for (row, start) in rows.flat_map(|row| chunks(columns).map(move |start| (row, start)))
-            {
-                let run = &mut buffer[..CHUNK.min(columns - start)];
-                scores.read(row, start, run)?;
-                let room = &mut held[total.held.unwrap_or(0)..];
-                total.add(&kernels::survey(run, low, high, room));
-            }
-            held.truncate(total.held.unwrap_or(0));
-            Ok((total, held))
-        },
-    );
-    let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-    let mut total = Survey::default();
-    for (found, _) in &parts {
-        total.add(found);
-    }
-    let held = total.held.map(|len| {
-        let mut all = Vec::with_capacity(len);
-        for (_, held) in &parts {
-            all.extend_from_slice(held);
-        }
-        all
-    });
-    Ok((total, held))
+/// What a pass over a layer found.
+struct Surveyed<T> {
+    found: Survey,
+    /// The scores below the bracket.
+    lower: Mask,
+    /// The scores in the bracket.
+    within: Mask,
+    /// These scores themselves, of one task after the other, unless they are too many.
+    held: Option<Vec<Vec<T>>>,
 }
 
-/// Masks of the scores below `threshold` and of those equal to it.
-fn split<T: Real>(scores: &dyn Rows<T>, threshold: T) -> Result<(Mask, Mask)> {
+/// Compares all scores with `low` and `high`, and holds those from `low` to `high`. They are never
+/// too many if there are no more than `least`. Equal ones are not held.
+fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Result<Surveyed<T>> {
     let (rows, columns) = scores.dim();
+    let height = rows_a_task(rows, columns);
     let mut lower = Mask::none(rows, columns)?;
-    let mut tied = Mask::none(rows, columns)?;
-    let work = lower
-        .rows_mut()
+    let mut within = Mask::none(rows, columns)?;
+    let marks = lower
+        .runs_of_rows_mut(height)
+        .zip(within.runs_of_rows_mut(height));
+    let work: Vec<_> = parallel::runs(rows, height)
         .into_iter()
-        .zip(tied.rows_mut())
-        .enumerate();
-    let results = parallel::map(
-        work.collect(),
-        Vec::new,
-        |buffer, (row, (mut lower, mut tied))| {
-            let buffer = kernels::aligned(buffer, CHUNK.min(columns));
+        .zip(marks)
+        .collect();
+    let parts = parallel::map(work, Vec::new, |buffer, (rows, (lower, within))| {
+        let buffer = kernels::aligned(buffer, CHUNK.min(columns));
+        let len = rows.len() * columns;
+        // Whatever is not needed is never touched. A word more than is held has to fit.
+        let room = if low < high {
+            (len / HELD).max(least.min(len)) + WORD
+        } else {
+            0
+        };
+        let mut held = vec![T::zero(); room];
+        let mut total = Survey::default();
+        for (i, row) in rows.enumerate() {
             for start in chunks(columns) {
                 let run = &mut buffer[..CHUNK.min(columns - start)];
                 scores.read(row, start, run)?;
-                let words = start / WORD..;
-                let lower = &mut lower.words_mut()[words.clone()];
-                kernels::mark_split(run, threshold, lower, &mut tied.words_mut()[words]);
+                let words = i * words_for(columns) + start / WORD..;
+                let (lower, within) = (&mut lower[words.clone()], &mut within[words]);
+                let room = &mut held[total.held.unwrap_or(0)..];
+                let found = kernels::survey_marking(run, low, high, room, lower, within);
+                total.add(&found);
             }
-            Ok(())
-        },
-    );
-    results.into_iter().collect::<Result<()>>()?;
-    Ok((lower, tied))
+        }
+        held.truncate(total.held.unwrap_or(0));
+        Ok((total, held))
+    });
+    let mut found = Survey::default();
+    let mut held = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (total, scores) = part?;
+        found.add(&total);
+        held.push(scores);
+    }
+    Ok(Surveyed {
+        found,
+        lower,
+        within,
+        held: found.held.map(|_| held),
+    })
+}
+
+impl<T: Real> Surveyed<T> {
+    /// Divides the scores that are held, and with them the layer.
+    fn split(self, cut: Cut<T>) -> Split {
+        let (mut lower, mut tied) = (self.lower, self.within);
+        let (rows, columns) = lower.dim();
+        let height = rows_a_task(rows, columns);
+        let held = self.held.unwrap_or_default();
+        let marks = lower
+            .runs_of_rows_mut(height)
+            .zip(tied.runs_of_rows_mut(height));
+        parallel::map(
+            held.into_iter().zip(marks).collect(),
+            || [Vec::new(), Vec::new(), Vec::new()],
+            |[below, equal, places], (held, (lower, tied))| {
+                for chosen in [&mut *below, &mut *equal] {
+                    chosen.clear();
+                    // A word more than is needed, see `keep`.
+                    chosen.resize(held.len() / WORD + 2, 0);
+                }
+                kernels::mark_split(&held, cut.threshold, below, equal);
+                places.clear();
+                places.extend_from_slice(tied);
+                kernels::keep(below, places);
+                for (lower, places) in lower.iter_mut().zip(&*places) {
+                    *lower |= places;
+                }
+                kernels::keep(equal, tied);
+            },
+        );
+        Split {
+            lower,
+            tied,
+            ties: cut.ties,
+        }
+    }
 }
 
 /// Marks the first `count` of the weights that `tied` marks, column by column.

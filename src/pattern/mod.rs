@@ -108,6 +108,14 @@ pub trait RowRule<T: Real = f32>: Send + Sync {
     fn group(&self) -> Option<usize> {
         None
     }
+
+    /// How many are marked, for a rule that marks the lowest scores of a row, of equal ones those
+    /// in the lowest columns, and no others. Such a row can be decided while it is scored, without
+    /// [`select`](Self::select). By default the rule is another one.
+    fn lowest(&self, columns: usize) -> Option<usize> {
+        let _ = columns;
+        None
+    }
 }
 
 /// Decides a layer row by row: [`SparsityPattern::project`] for patterns with a [`RowRule`].

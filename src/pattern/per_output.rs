@@ -14,6 +14,10 @@ impl<T: Real> RowRule<T> for PerOutput {
     fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
         marks.mark_lowest(0, scores, quota(scores.len(), self.sparsity));
     }
+
+    fn lowest(&self, columns: usize) -> Option<usize> {
+        Some(quota(columns, self.sparsity))
+    }
 }
 
 /// Prunes a given number of weights of every row.
@@ -25,5 +29,9 @@ pub(super) struct Lowest {
 impl<T: Real> RowRule<T> for Lowest {
     fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
         marks.mark_lowest(0, scores, self.count);
+    }
+
+    fn lowest(&self, _: usize) -> Option<usize> {
+        Some(self.count)
     }
 }

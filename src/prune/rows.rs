@@ -7,11 +7,11 @@ use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut2, Axis};
 use num_traits::Float;
 
 use super::cost::Gauge;
-use crate::element::{Element, Real, widened};
+use crate::element::{Element, Real, widened, widened_run};
 use crate::error::{Error, Result};
-use crate::kernels::{self, RowCost, WORD};
+use crate::kernels::{self, RowCost, Stream, WORD};
 use crate::mask::{Mask, MaskRow, words_for};
-use crate::matrix::stride;
+use crate::matrix::{change, stride};
 use crate::metric::Scorer;
 use crate::parallel::{self, rows_a_task};
 use crate::pattern::RowRule;
@@ -59,8 +59,8 @@ pub(super) fn prune<A: Element>(
             for (j, weights) in few.rows().into_iter().enumerate() {
                 scratch.decide(row + j, i * width, &weights, scorer, rule);
             }
-            let Scratch { widened, marks, .. } = &mut *scratch;
-            outcome.add(&finish(&mut few, marks, i * width, gauge, widened));
+            let Scratch { marks, stored, .. } = &mut *scratch;
+            outcome.add(&finish(&mut few, marks, i * width, gauge, stored));
         }
         outcome
     })
@@ -104,7 +104,7 @@ fn finish<A: Element>(
     marks: &[u64],
     start: usize,
     gauge: &Gauge,
-    buffer: &mut Vec<A::Compute>,
+    buffer: &mut Vec<A>,
 ) -> Outcome {
     let mut outcome = Outcome {
         pruned: kernels::ones(marks),
@@ -115,55 +115,94 @@ fn finish<A: Element>(
     for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), CHUNK).enumerate() {
         let first = start + i * CHUNK;
         // Without statistics there is no cost to be known.
-        let energies = gauge.energies.get(first..first + few.ncols());
+        let energies = gauge
+            .energies
+            .get(first..first + few.ncols())
+            .unwrap_or(&[]);
         for (mut weights, marks) in few.rows_mut().into_iter().zip(marks.chunks_exact(words)) {
             let marks = &marks[i * (CHUNK / WORD)..];
-            if let Some(run) = weights.as_slice() {
-                kernels::prefetch_after(run, ahead);
-            }
-            if let Some(energies) = energies {
-                let run = widened(&weights.view(), buffer);
-                let cost = kernels::row_cost(run, gauge.weight_scale, energies, marks);
-                outcome.cost.add(cost);
-            }
-            outcome.zeros += kernels::zero_marked(&mut weights, marks);
+            let (zeros, cost) = change(&mut weights, buffer, |run| {
+                kernels::zero_marked(run, marks, gauge.weight_scale, energies, ahead)
+            });
+            outcome.zeros += zeros;
+            outcome.cost.add(cost);
         }
     }
     outcome
 }
 
 /// The memory a thread works in.
-struct Scratch<T> {
-    widened: Vec<T>,
-    scores: Vec<T>,
+struct Scratch<A: Element> {
+    stored: Vec<A>,
+    widened: Vec<A::Compute>,
+    scores: Vec<A::Compute>,
     marks: Vec<u64>,
+    stream: Stream<A::Compute>,
 }
 
-impl<T: Real> Scratch<T> {
+impl<A: Element> Scratch<A> {
     fn new() -> Self {
         Self {
+            stored: Vec::new(),
             widened: Vec::new(),
             scores: Vec::new(),
             marks: Vec::new(),
+            stream: Stream::new(),
         }
     }
 
     /// Marks what is to be pruned of a run of weights, which stands in `row` from column `start`
     /// on. The marks are added behind those that are there.
-    fn decide<A: Element<Compute = T>>(
+    fn decide(
         &mut self,
         row: usize,
         start: usize,
         weights: &ArrayView1<'_, A>,
-        scorer: &dyn Scorer<T>,
-        rule: &dyn RowRule<T>,
+        scorer: &dyn Scorer<A::Compute>,
+        rule: &dyn RowRule<A::Compute>,
     ) {
+        let words = self.marks.len();
+        self.marks.resize(words + words_for(weights.len()), 0);
+        if let Some(run) = weights.as_slice()
+            && let Some(count) = rule.lowest(run.len())
+            && (1..run.len()).contains(&count)
+            && self.decide_in_passing(row, start, run, scorer, count, words)
+        {
+            return;
+        }
         let run = widened(weights, &mut self.widened);
         let out = kernels::aligned(&mut self.scores, run.len());
         scorer.score(row, start, run, out);
-        let words = self.marks.len();
-        self.marks.resize(words + words_for(run.len()), 0);
-        rule.select(out, &mut MaskRow::new(&mut self.marks[words..], run.len()));
+        let marks = &mut self.marks[words..];
+        marks.fill(0);
+        rule.select(out, &mut MaskRow::new(marks, run.len()));
+    }
+
+    /// Marks the `count` lowest of a run of weights, from word `words` of the marks on, while they
+    /// are scored. Returns whether that succeeded, as it mostly does.
+    fn decide_in_passing(
+        &mut self,
+        row: usize,
+        start: usize,
+        run: &[A],
+        scorer: &dyn Scorer<A::Compute>,
+        count: usize,
+        words: usize,
+    ) -> bool {
+        let mut score = |from: usize, out: &mut [A::Compute]| {
+            let weights = widened_run(&run[from..from + out.len()], &mut self.widened);
+            scorer.score(row, start + from, weights, out);
+        };
+        self.stream.begin(run.len(), count, &mut score);
+        let marks = &mut self.marks[words..];
+        for from in (0..run.len()).step_by(CHUNK) {
+            let len = CHUNK.min(run.len() - from);
+            let chunk = kernels::aligned(&mut self.scores, len);
+            score(from, chunk);
+            let marks = &mut marks[from / WORD..][..words_for(len)];
+            self.stream.add(chunk, marks);
+        }
+        self.stream.finish(marks)
     }
 }
 

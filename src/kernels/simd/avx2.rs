@@ -8,12 +8,12 @@ use std::arch::x86_64::{
     _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps,
     _mm256_setzero_si256, _mm256_slli_epi16, _mm256_slli_epi32, _mm256_slli_epi64,
     _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32,
-    _mm256_sub_epi64,
+    _mm256_sub_epi64, _pdep_u64,
 };
 
 use num_traits::ToPrimitive;
 
-use super::{AddMarked, Clear, Compare, WORD};
+use super::{AddMarked, Clear, Compare, Deposit, WORD};
 
 /// The proof that the machine has AVX2, and the instructions on bits of the same generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,12 +81,12 @@ macro_rules! compare {
                 low: $t,
                 high: $t,
                 out: &mut [$t; WORD],
-            ) -> (u32, u32) {
+            ) -> (u64, u64) {
                 const LANES: usize = 32 / size_of::<$t>();
-                let (mut below, mut within) = (0, 0);
-                for run in run.as_chunks::<LANES>().0 {
+                let (mut below, mut within, mut len) = (0, 0, 0);
+                for (i, run) in run.as_chunks::<LANES>().0.iter().enumerate() {
                     // So far no more vectors than were read are full, and there is room for all.
-                    let Some(out) = out[within as usize..].first_chunk_mut::<LANES>() else {
+                    let Some(out) = out[len..].first_chunk_mut::<LANES>() else {
                         break;
                     };
                     // SAFETY: `self` proves that the machine has AVX2, and both runs fill a vector.
@@ -94,12 +94,13 @@ macro_rules! compare {
                         let numbers = $load(run.as_ptr());
                         let lower = $mask($compare::<_CMP_LT_OQ>(numbers, $set(low)));
                         let up_to = $mask($compare::<_CMP_LE_OQ>(numbers, $set(high)));
-                        let inside = (up_to & !lower).cast_unsigned() as usize;
-                        $store(out.as_mut_ptr(), $compress(numbers, inside));
-                        (lower.count_ones(), inside.count_ones())
+                        let inside = (up_to & !lower).cast_unsigned();
+                        $store(out.as_mut_ptr(), $compress(numbers, inside as usize));
+                        (lower.cast_unsigned(), inside)
                     };
-                    below += lower;
-                    within += inside;
+                    below |= u64::from(lower) << (i * LANES);
+                    within |= u64::from(inside) << (i * LANES);
+                    len += inside.count_ones() as usize;
                 }
                 (below, within)
             }
@@ -174,6 +175,14 @@ fn compress_pd(numbers: __m256d, lanes: usize) -> __m256d {
 }
 
 impl AddMarked for Avx2 {}
+
+impl Deposit for Avx2 {
+    #[inline(always)]
+    fn deposit(self, bits: u64, places: u64) -> u64 {
+        // SAFETY: `self` proves that the machine has what came with AVX2.
+        unsafe { _pdep_u64(bits, places) }
+    }
+}
 
 macro_rules! clear {
     (

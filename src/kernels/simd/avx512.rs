@@ -7,10 +7,10 @@ use std::arch::x86_64::{
     _mm512_maskz_mov_epi32, _mm512_maskz_mov_epi64, _mm512_set1_epi16, _mm512_set1_epi32,
     _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_epi16, _mm512_storeu_epi32,
     _mm512_storeu_epi64, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_testn_epi16_mask,
-    _mm512_testn_epi32_mask, _mm512_testn_epi64_mask,
+    _mm512_testn_epi32_mask, _mm512_testn_epi64_mask, _pdep_u64,
 };
 
-use super::{AddMarked, Avx2, Clear, Compare, LANES, WORD};
+use super::{AddMarked, Avx2, Clear, Compare, Deposit, LANES, WORD};
 
 /// The proof that the machine has AVX-512 with its extensions for bytes and words, for double and
 /// quad words, and for shorter vectors, and all that [`Avx2`] stands for.
@@ -72,12 +72,12 @@ macro_rules! compare {
                 low: $t,
                 high: $t,
                 out: &mut [$t; WORD],
-            ) -> (u32, u32) {
+            ) -> (u64, u64) {
                 const LANES: usize = 64 / size_of::<$t>();
-                let (mut below, mut within) = (0, 0);
-                for run in run.as_chunks::<LANES>().0 {
+                let (mut below, mut within, mut len) = (0, 0, 0);
+                for (i, run) in run.as_chunks::<LANES>().0.iter().enumerate() {
                     // So far no more vectors than were read are full, and there is room for all.
-                    let Some(out) = out[within as usize..].first_chunk_mut::<LANES>() else {
+                    let Some(out) = out[len..].first_chunk_mut::<LANES>() else {
                         break;
                     };
                     // SAFETY: `self` proves that the machine has AVX-512, and both runs fill a
@@ -89,8 +89,9 @@ macro_rules! compare {
                         $store(out.as_mut_ptr(), $compress(inside, numbers));
                         (lower, inside)
                     };
-                    below += lower.count_ones();
-                    within += inside.count_ones();
+                    below |= u64::from(lower) << (i * LANES);
+                    within |= u64::from(inside) << (i * LANES);
+                    len += inside.count_ones() as usize;
                 }
                 (below, within)
             }
@@ -114,6 +115,14 @@ compare!(
     _mm512_maskz_compress_pd,
     _mm512_storeu_pd
 );
+
+impl Deposit for Avx512 {
+    #[inline(always)]
+    fn deposit(self, bits: u64, places: u64) -> u64 {
+        // SAFETY: `self` proves that the machine has what came before AVX-512.
+        unsafe { _pdep_u64(bits, places) }
+    }
+}
 
 impl AddMarked for Avx512 {
     #[inline(always)]

@@ -28,12 +28,12 @@ pub(crate) const LANES: usize = 8;
 
 /// An instruction set. Values exist only where the machine has it.
 pub trait Simd:
-    Compare<f32> + Compare<f64> + AddMarked + Clear<u16> + Clear<u32> + Clear<u64>
+    Compare<f32> + Compare<f64> + AddMarked + Clear<u16> + Clear<u32> + Clear<u64> + Deposit
 {
 }
 
 impl<S> Simd for S where
-    S: Compare<f32> + Compare<f64> + AddMarked + Clear<u16> + Clear<u32> + Clear<u64>
+    S: Compare<f32> + Compare<f64> + AddMarked + Clear<u16> + Clear<u32> + Clear<u64> + Deposit
 {
 }
 
@@ -49,10 +49,10 @@ pub trait Compare<T>: Copy {
     /// `left[i] < right[i]`
     fn less(self, left: &[T; WORD], right: &[T; WORD]) -> u64;
 
-    /// Counts the numbers below `low`, and those from `low` to `high`, which are copied, in order, to
-    /// the front of `out`. What comes after them in `out` may change too.
+    /// Which numbers are below `low`, and which from `low` to `high`. The latter are copied, in
+    /// order, to the front of `out`. What comes after them in `out` may change too.
     #[inline(always)]
-    fn survey(self, run: &[T; WORD], low: T, high: T, out: &mut [T; WORD]) -> (u32, u32)
+    fn survey(self, run: &[T; WORD], low: T, high: T, out: &mut [T; WORD]) -> (u64, u64)
     where
         T: Copy,
     {
@@ -63,7 +63,23 @@ pub trait Compare<T>: Copy {
             *out = run[rest.trailing_zeros() as usize % WORD];
             rest &= rest - 1;
         }
-        (below.count_ones(), within.count_ones())
+        (below, within)
+    }
+}
+
+/// Bits in the places of other bits.
+pub trait Deposit: Copy {
+    /// The bits of `bits`, the lowest first, in the places where `places` has ones.
+    #[inline(always)]
+    fn deposit(self, bits: u64, places: u64) -> u64 {
+        let (mut word, mut bits, mut rest) = (0, bits, places);
+        while rest != 0 {
+            let lowest = rest & rest.wrapping_neg();
+            word |= if bits & 1 == 1 { lowest } else { 0 };
+            bits >>= 1;
+            rest &= rest - 1;
+        }
+        word
     }
 }
 
@@ -147,7 +163,7 @@ pub trait Comparable: Sized {
         low: Self,
         high: Self,
         out: &mut [Self; WORD],
-    ) -> (u32, u32);
+    ) -> (u64, u64);
 }
 
 macro_rules! comparable {
@@ -175,7 +191,7 @@ macro_rules! comparable {
                 low: Self,
                 high: Self,
                 out: &mut [Self; WORD],
-            ) -> (u32, u32) {
+            ) -> (u64, u64) {
                 simd.survey(run, low, high, out)
             }
         }
@@ -220,8 +236,9 @@ mod tests {
             .copied()
             .filter(|x| *x >= low && *x <= high)
             .collect();
-        assert_eq!(below as usize, run.iter().filter(|x| **x < low).count());
-        assert_eq!(out[..within as usize], expected);
+        assert_eq!(below, bits(|i| run[i] < low));
+        assert_eq!(within, bits(|i| run[i] >= low && run[i] <= high));
+        assert_eq!(out[..expected.len()], expected);
     }
 
     fn check<S: Simd>(simd: S, left: &[f64; WORD], right: &[f64; WORD], bound: f64) {
@@ -256,6 +273,14 @@ mod tests {
         let mut cleared = *run;
         assert_eq!(B::clear(simd, &mut cleared, marks), zeros);
         assert_eq!(cleared, expected);
+    }
+
+    fn check_deposit(simd: impl Deposit, word: u64, places: u64) {
+        let set = (0..WORD).filter(|i| places >> i & 1 == 1);
+        let expected = set
+            .enumerate()
+            .fold(0, |bits, (from, to)| bits | (word >> from & 1) << to);
+        assert_eq!(simd.deposit(word, places), expected);
     }
 
     fn check_add_marked(simd: impl AddMarked, sums: [f64; LANES], values: [f64; LANES], marks: u8) {
@@ -304,6 +329,11 @@ mod tests {
             on_each!(check_clear(&run, marks));
             on_each!(check_clear(&run.map(|bits| (bits >> 32) as u32), marks));
             on_each!(check_clear(&run.map(|bits| (bits >> 48) as u16), marks));
+        }
+
+        #[test]
+        fn every_instruction_set_deposits_alike(word: u64, places: u64) {
+            on_each!(check_deposit(word, places));
         }
 
         #[test]

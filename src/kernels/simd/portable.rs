@@ -1,6 +1,6 @@
 //! Plain Rust, for any machine.
 
-use super::{AddMarked, Clear, Compare, WORD};
+use super::{AddMarked, Clear, Compare, Deposit, WORD};
 
 /// What every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,7 @@ impl<T: PartialOrd + Copy> Compare<T> for Portable {
 }
 
 impl AddMarked for Portable {}
+impl Deposit for Portable {}
 impl Clear<u16> for Portable {}
 impl Clear<u32> for Portable {}
 impl Clear<u64> for Portable {}
