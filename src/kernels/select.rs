@@ -162,6 +162,17 @@ kernel! {
     }
 }
 
+kernel! {
+    /// How many scores are no higher than a pivot.
+    fn rank_up_to<T: Real>(simd; words: &[[T; WORD]], pivot: T) -> u32 {
+        let mut rank = 0;
+        for word in words {
+            rank += T::above(simd, word, pivot).count_zeros();
+        }
+        rank
+    }
+}
+
 /// Words of scores that pivots are ranked among, and how many are next to each other.
 const SAMPLE: usize = 2;
 const RUN: usize = 16;
@@ -279,7 +290,8 @@ impl Search {
             )
         };
         let pivots: [T; PIVOTS] = std::array::from_fn(|i| sample[i * size / PIVOTS]);
-        let ranks = ranks(&words[..size.div_ceil(WORD)], &pivots);
+        let words = &words[..size.div_ceil(WORD)];
+        let ranks = ranks(words, &pivots);
 
         // The wanted one is not below a pivot that fewer are below, and not above one that as many
         // are below.
@@ -294,6 +306,10 @@ impl Search {
             pivot.map_or(halves, |pivot| (pivot, pivot))
         } else {
             let below = highest_below(&ranks, place - aside).map_or(low, |i| pivots[i]);
+            // Many may be equal to it.
+            if f64::from(rank_up_to(words, below)) >= place + aside {
+                return (below, below);
+            }
             let above = lowest_from(&ranks, place + aside).map_or(high, |i| pivots[i]);
             let settled = |pivot| {
                 if pivot < low || pivot > high {
@@ -474,12 +490,16 @@ impl Survey {
         (low, high): (T, T),
         room: &mut [T],
     ) -> (u64, u64) {
-        let mut elsewhere = [T::zero(); WORD];
         let room = self
             .held
             .and_then(|held| room.get_mut(held..)?.first_chunk_mut());
         let enough = room.is_some();
-        let (below, within) = T::survey(simd, run, low, high, room.unwrap_or(&mut elsewhere));
+        let (below, within) = if let Some(room) = room {
+            T::survey(simd, run, low, high, room)
+        } else {
+            let below = T::below(simd, run, low);
+            (below, !(below | T::above(simd, run, high)))
+        };
         self.below += below.count_ones() as usize;
         self.within += within.count_ones() as usize;
         self.held = enough.then_some(self.within);
