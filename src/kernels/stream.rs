@@ -198,7 +198,7 @@ mod tests {
     fn brackets_seldom_miss() {
         let mut state = 1_u64;
         let mut missed = 0;
-        for count in (100..4000).step_by(100) {
+        for count in (100..4000).step_by(2) {
             let scores: Vec<f32> = (0..4096)
                 .map(|_| {
                     // xorshift64
@@ -210,6 +210,6 @@ mod tests {
                 .collect();
             missed += usize::from(mark_stream(&scores, count, 16).is_none());
         }
-        assert!(missed <= 8, "{missed} of 39");
+        assert!(missed < 1950 / 50, "{missed} of 1950");
     }
 }

@@ -154,16 +154,14 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Resul
         .into_iter()
         .zip(marks)
         .collect();
-    let parts = parallel::map(work, Vec::new, |buffer, (rows, (lower, within))| {
+    let scratch = || [Vec::new(), Vec::new()];
+    let parts = parallel::map(work, scratch, |[buffer, held], (rows, (lower, within))| {
         let buffer = kernels::aligned(buffer, CHUNK.min(columns));
-        let len = rows.len() * columns;
-        // Whatever is not needed is never touched. A word more than is held has to fit.
-        let room = if low < high {
-            (len / HELD).max(least.min(len)) + WORD
-        } else {
-            0
-        };
-        let mut held = vec![T::zero(); room];
+        if low < high {
+            let len = rows.len() * columns;
+            // A word more than is held has to fit.
+            held.resize((len / HELD).max(least.min(len)) + WORD, T::zero());
+        }
         let mut total = Survey::default();
         for (i, row) in rows.enumerate() {
             for start in chunks(columns) {
@@ -176,8 +174,7 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Resul
                 total.add(&found);
             }
         }
-        held.truncate(total.held.unwrap_or(0));
-        Ok((total, held))
+        Ok((total, held[..total.held.unwrap_or(0)].to_vec()))
     });
     let mut found = Survey::default();
     let mut held = Vec::with_capacity(parts.len());
