@@ -31,6 +31,7 @@ pub(crate) fn measure(table: &mut Table, source: &Source) -> Result<()> {
         "first order",
         "units: an in-place pass over the same weights",
     );
+    floor(table);
     for shape in [DOWN, UP] {
         let patterns = ["0.5", "0.7", "0.95", "2:4", "4:8"];
         layer::<f32>(table, &Wanda, &patterns, &source.matrix(shape.0, shape.1))?;
@@ -88,6 +89,16 @@ impl Floor {
         let runs = self.0.par_chunks_mut(1 << 16);
         runs.for_each(|run| run.iter_mut().for_each(|x| *x *= factor));
     }
+}
+
+/// The floor by itself, which reads and writes every byte.
+fn floor(table: &mut Table) {
+    let bytes = DOWN.0 * DOWN.1 * size_of::<f32>();
+    let mut memory = Floor::new(bytes);
+    let name = format!("the pass itself, {} x {} f32", DOWN.0, DOWN.1);
+    table.unit(&name, RUNS, (2.0 * bytes as f64, "GB/s"), || {
+        timed(|| memory.pass()).0
+    });
 }
 
 /// A layer pruned by a metric with some patterns.

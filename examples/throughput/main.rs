@@ -29,8 +29,16 @@ struct Arguments {
     filter: String,
 }
 
+const USAGE: &str = "\
+cargo run --release --example throughput [-- [WORD] [--json] [--weights FILE]]
+
+  WORD            measure only the rows with this in their names, such as `2:4`
+  --json          print one JSON document
+  --weights FILE  take weights from the first matrix of a safetensors file";
+
 impl Arguments {
-    fn parse() -> Result<Self, Box<dyn Error>> {
+    /// The arguments; nothing if help was asked for.
+    fn parse() -> Result<Option<Self>, Box<dyn Error>> {
         let mut found = Self {
             json: false,
             weights: Source::Normal,
@@ -39,23 +47,27 @@ impl Arguments {
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
+                "--help" | "-h" => return Ok(None),
                 "--json" => found.json = true,
                 "--weights" => {
                     let file = arguments.next().ok_or("`--weights` needs a file")?;
                     found.weights = Source::from_file(&file)?;
                 }
                 option if option.starts_with('-') => {
-                    return Err(format!("there is no option `{option}`").into());
+                    return Err(format!("there is no option `{option}`; see `--help`").into());
                 }
                 _ => found.filter = argument,
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse()?;
+    let Some(arguments) = Arguments::parse()? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
     let mut table = Table::new(&arguments.filter, !arguments.json);
     first_order::measure(&mut table, &arguments.weights)?;
     second_order::measure(&mut table)?;

@@ -10,6 +10,8 @@ pub(crate) struct Row {
     pub(crate) seconds: f64,
     /// Seconds over those of the unit that was measured right before.
     pub(crate) units: f64,
+    /// What a unit that is measured by itself comes to, in thousands of millions a second.
+    rate: Option<f64>,
 }
 
 /// All rows that were measured.
@@ -64,17 +66,38 @@ impl Table {
             name: name.to_owned(),
             seconds: median(seconds),
             units: median(units),
+            rate: None,
         };
         if self.printing {
-            let Row {
-                name,
-                seconds,
-                units,
-            } = &row;
-            println!("{name:<56} {:>10.2}  {units:.2}", seconds * 1e3);
+            println!("{name:<56} {:>10.2}  {:.2}", row.seconds * 1e3, row.units);
         }
         self.rows.push(row);
         Ok(())
+    }
+
+    /// Measures a unit by itself: the median of `runs` runs, each of which returns its seconds, and
+    /// how much of `amount` that is a second, `what` for a thousand million.
+    pub(crate) fn unit(
+        &mut self,
+        name: &str,
+        runs: usize,
+        (amount, what): (f64, &str),
+        mut run: impl FnMut() -> f64,
+    ) {
+        if !self.wants(name) {
+            return;
+        }
+        let seconds = median((0..runs).map(|_| run()).collect());
+        let rate = amount / seconds / 1e9;
+        if self.printing {
+            println!("{name:<56} {:>10.2}  1, {rate:.0} {what}", seconds * 1e3);
+        }
+        self.rows.push(Row {
+            name: name.to_owned(),
+            seconds,
+            units: 1.0,
+            rate: Some(rate),
+        });
     }
 
     /// The seconds of a row, if it was measured.
@@ -86,8 +109,14 @@ impl Table {
     /// All rows, to be written.
     pub(crate) fn rows(&self) -> Vec<Value> {
         let rows = self.rows.iter();
-        rows.map(|row| json!({"name": row.name, "seconds": row.seconds, "units": row.units}))
-            .collect()
+        rows.map(|row| {
+            let mut value = json!({"name": row.name, "seconds": row.seconds, "units": row.units});
+            if let Some(rate) = row.rate {
+                value["billions_per_second"] = json!(rate);
+            }
+            value
+        })
+        .collect()
     }
 }
 

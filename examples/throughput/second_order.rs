@@ -17,6 +17,9 @@ pub(crate) const TOKENS: usize = 8192;
 /// Runs of each row, of which the median is printed.
 const RUNS: usize = 7;
 
+/// Name of the row of the unit.
+const PRODUCT: &str = "the product itself";
+
 /// Names of the rows that the estimates for whole models are made from.
 pub(crate) const GRAM: &str = "Gram matrix of 8192 tokens, 4096 inputs";
 pub(crate) const FACTOR: &str = "factor, 4096 inputs";
@@ -39,11 +42,16 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         ("wanda 0.5 with update, 4096 x 4096 f32", &Wanda, "0.5"),
     ];
     let names = layers.iter().map(|&(name, ..)| name);
-    if !names.chain([GRAM, FACTOR]).any(|name| table.wants(name)) {
+    if !names
+        .chain([PRODUCT, GRAM, FACTOR])
+        .any(|name| table.wants(name))
+    {
         return Ok(());
     }
     let mut random = Random::new();
     let unit = Unit::new(&mut random);
+    let operations = 2.0 * (N as f64).powi(3);
+    table.unit(PRODUCT, RUNS, (operations, "Gflop/s"), || unit.pass());
     let tokens = random.matrix(TOKENS, N);
     let dense = random.matrix(N, N);
     let mut gram = Gram::new(N);
@@ -83,14 +91,20 @@ impl Unit {
         }
     }
 
-    /// The seconds of the product, and then of the work.
-    fn beside(&self, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
-        let (unit, product) = timed(|| {
+    /// The seconds of the product.
+    fn pass(&self) -> f64 {
+        let (seconds, product) = timed(|| {
             let mut c = Mat::zeros(N, N);
             matmul(&mut c, Accum::Replace, &self.a, &self.b, 1.0, Par::rayon(0));
             c
         });
         black_box(product);
+        seconds
+    }
+
+    /// The seconds of the product, and then of the work.
+    fn beside(&self, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+        let unit = self.pass();
         let (seconds, result) = timed(work);
         result.map(|()| (unit, seconds))
     }
