@@ -215,10 +215,10 @@ impl Job<'_> {
 
     fn pruned_perplexity(&mut self, model: &Model, texts: &Texts) -> Result<f64> {
         let start = Instant::now();
-        let perplexity = perplexity(model, texts.evaluation()?, self.progress)?;
+        let perplexity = check_finite(perplexity(model, texts.evaluation()?, self.progress)?)?;
         self.unfinished.work_mut().seconds.evaluate += start.elapsed().as_secs_f64();
         println!("pruned perplexity: {perplexity:.3}");
-        check_finite(perplexity)
+        Ok(perplexity)
     }
 
     /// How both models go on, if that was asked for; tells of it on standard output.
