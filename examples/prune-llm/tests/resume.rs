@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::DType;
-use common::{Fixture, config, deep_tensors, names_in, write_in_order};
+use common::{Fixture, assert_says, config, deep_tensors, names_in, write_in_order};
 use rand_pcg::{Pcg64, rand_core::Rng};
 use serde_json::{Value, json};
 use std::{
@@ -159,14 +159,15 @@ fn a_full_disk_loses_nothing() {
     // At once, and after several blocks.
     for (limit, blocks) in [(size / 4, 0), (size * 7 / 10, 1)] {
         let message = error(limit);
-        for part in [
-            "model.safetensors",
-            "File too large",
-            "same command",
-            ".pruned.unfinished",
-        ] {
-            assert!(message.contains(part), "`{part}` is not in: {message}");
-        }
+        assert_says(
+            &message,
+            &[
+                "model.safetensors",
+                "File too large",
+                "same command",
+                ".pruned.unfinished",
+            ],
+        );
         assert!(finished_blocks(&output).unwrap() >= blocks);
         assert!(!output.exists());
     }
@@ -195,9 +196,8 @@ fn what_was_begun_is_not_gone_on_with_as_something_else() {
     assert!(blocks > Some(0));
     let refused = |more: &[&str], parts: &[&str]| {
         let error = fixture.error(more);
-        for part in parts.iter().chain(&["unfinished", "start over"]) {
-            assert!(error.contains(part), "`{part}` is not in: {error}");
-        }
+        assert_says(&error, parts);
+        assert_says(&error, &["unfinished", "start over"]);
         assert_eq!(finished_blocks(&output), blocks);
     };
     for (more, parts) in [
@@ -258,9 +258,7 @@ fn statistics_stay_the_same_to_the_end() {
     let known = fs::read(&statistics).unwrap();
     fixture.calibrate("statistics", &["--gram", "--calibration-samples", "3"]);
     let error = fixture.error(&line);
-    for part in ["--statistics", "checksum", "start over"] {
-        assert!(error.contains(part), "`{part}` is not in: {error}");
-    }
+    assert_says(&error, &["--statistics", "checksum", "start over"]);
     assert_eq!(finished_blocks(&output), blocks);
 
     fs::write(&statistics, known).unwrap();
@@ -286,14 +284,15 @@ fn statistics_are_gone_on_with() {
     let begun = limited(&command, size * 7 / 10).output().unwrap();
     assert!(!begun.status.success());
     let message = String::from_utf8(begun.stderr).unwrap();
-    for part in [
-        "norms`",
-        "File too large",
-        "same command",
-        ".norms.unfinished",
-    ] {
-        assert!(message.contains(part), "`{part}` is not in: {message}");
-    }
+    assert_says(
+        &message,
+        &[
+            "norms`",
+            "File too large",
+            "same command",
+            ".norms.unfinished",
+        ],
+    );
     assert!(!output.exists());
     let blocks = finished_blocks(&output);
     assert!(blocks > Some(0));
@@ -307,8 +306,7 @@ fn statistics_are_gone_on_with() {
     ] {
         let refused = fixture.calibrate_command("norms", more).output().unwrap();
         let message = String::from_utf8(refused.stderr).unwrap();
-        assert!(message.contains(part), "`{part}` is not in: {message}");
-        assert!(message.contains("start over"), "{message}");
+        assert_says(&message, &[part, "start over"]);
         assert_eq!(finished_blocks(&output), blocks);
     }
     let mut command = command;
@@ -334,9 +332,7 @@ fn reports_on_a_full_disk_lose_nothing() {
         std::os::unix::fs::symlink("/dev/full", fixture.path(".report.unfinished")).unwrap();
         let line = [flag, file.to_str().unwrap()];
         let message = fixture.error(&line);
-        for part in ["report", "No space left", "same command"] {
-            assert!(message.contains(part), "`{part}` is not in: {message}");
-        }
+        assert_says(&message, &["report", "No space left", "same command"]);
         assert_eq!(finished_blocks(&output), Some(BLOCKS as u64));
         assert!(!output.exists());
         fixture.run(&line).unwrap();

@@ -315,6 +315,13 @@ pub fn prune_args<S: AsRef<str>>(line: &[S]) -> anyhow::Result<PruneArgs> {
     }
 }
 
+/// Fails unless a message has all of these parts.
+pub fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}
+
 /// The rows of a linear layer's weights.
 pub fn rows(weights: &Tensor) -> Vec<Vec<f32>> {
     weights.to_dtype(DType::F32).unwrap().to_vec2().unwrap()
