@@ -85,10 +85,12 @@ fn architecture(file: &Container, window: Option<usize>) -> Result<Architecture>
         .into_iter()
         .find(|known| name == known.model_type() && *known != Architecture::Mistral)
         .with_context(|| format!("the architecture `{name}` is not supported; {SUPPORTED}"))?;
-    let experts = metadata.optional_size(&format!("{name}.expert_count"))?;
+    let key = format!("{name}.expert_count");
+    let experts = metadata.optional_size(&key)?.unwrap_or(0);
     ensure!(
-        experts.is_none_or(|experts| experts == 0),
-        "the model is a mixture of experts, which is not supported; {SUPPORTED}"
+        experts == 0,
+        "this `{name}` is a mixture of experts (`{key}` is {experts}), which is not supported; \
+         {SUPPORTED}"
     );
     match (architecture, window) {
         (Architecture::Llama, Some(_)) => Ok(Architecture::Mistral),
