@@ -163,7 +163,8 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     #[must_use]
     pub fn how_to_go_on(&self) -> String {
         format!(
-            "stopped; the same command will go on with what is finished, in `{}`",
+            "stopped; once the cause is gone the same command will go on with what is finished, in \
+             `{}`",
             self.folder.display()
         )
     }
