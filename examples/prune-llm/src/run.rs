@@ -69,12 +69,14 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
         }
     };
     job.unfinished.publish(&output)?;
-    println!("written to `{}`", output.display());
+    println!("model written to `{}`", output.display());
     if let Some(path) = &args.report {
         report.write(path)?;
+        println!("report written to `{}`", path.display());
     }
     if let Some(path) = &args.html {
         html::write(&report, path)?;
+        println!("page written to `{}`", path.display());
     }
     Ok(report)
 }
@@ -213,6 +215,7 @@ impl Job<'_> {
         let mut sink = BlockWriter {
             plan: &self.plan,
             blocks: model.blocks(),
+            progress: self.progress,
             writer,
             unfinished: &mut self.unfinished,
         };
@@ -232,7 +235,7 @@ impl Job<'_> {
             return Ok(None);
         }
         let pruned = self.continuation(pruned)?;
-        println!("\n{PROMPT} ...\n  dense:  {dense}\n  pruned: {pruned}\n");
+        println!("\ndense:  {PROMPT}{dense}\npruned: {PROMPT}{pruned}\n");
         Ok(Some(Continuation {
             prompt: PROMPT.to_owned(),
             dense,
@@ -240,7 +243,7 @@ impl Job<'_> {
         }))
     }
 
-    /// How a model goes on, on one line.
+    /// What a model puts after the prompt, on one line.
     fn continuation(&self, model: &Model) -> Result<String> {
         continuation(model, &self.input.tokenizer, self.args.continuation)
     }
@@ -264,6 +267,7 @@ fn copy_the_rest(model: &Model, plan: &Plan, writer: &mut Writer) -> Result<()> 
 struct BlockWriter<'a> {
     plan: &'a Plan,
     blocks: usize,
+    progress: Progress,
     writer: Writer,
     unfinished: &'a mut Unfinished,
 }
@@ -276,7 +280,13 @@ impl Sink for BlockWriter<'_> {
             self.writer.write(&name, block.linear(layer))?;
         }
         self.writer.sync()?;
-        self.unfinished.save_block(done, done.blocks == self.blocks)
+        self.unfinished
+            .save_block(done, done.blocks == self.blocks)?;
+        self.progress.milestone(format_args!(
+            "block {} of {} is finished",
+            done.blocks, self.blocks
+        ));
+        Ok(())
     }
 }
 
@@ -304,10 +314,12 @@ fn continuation(model: &Model, tokenizer: &Tokenizer, length: usize) -> Result<S
     if length == 0 {
         return Ok(String::new());
     }
-    let prompt = tokenizer::tokens(tokenizer, PROMPT)?;
-    let tokens = sample::continuation(model, &prompt, length)?;
+    let mut tokens = tokenizer::tokens(tokenizer, PROMPT)?;
+    tokens.extend(sample::continuation(model, &tokens, length)?);
+    // All of it, since a decoder may drop the space that a text begins with.
     let text = tokenizer::text(tokenizer, &tokens)?;
-    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(line.strip_prefix(PROMPT).unwrap_or(&line).to_owned())
 }
 
 #[cfg(test)]
