@@ -1,7 +1,10 @@
 //! Progress bars with the time left on a terminal, and a line for every block in a log file.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal, stderr};
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write, stderr},
+};
 
 /// How progress is told of, on standard error.
 #[derive(Debug, Clone, Copy)]
@@ -61,18 +64,23 @@ impl Progress {
     }
 
     /// One line on what is being done, for the steps that have no bar.
-    pub fn note(self, what: impl std::fmt::Display) {
+    pub fn note(self, what: impl Display) {
         if self.show != Show::Nothing {
-            eprintln!("{what}");
+            tell(what);
         }
     }
 
     /// One line on how far a step with a bar has come, where the bar is not shown.
-    pub fn milestone(self, what: impl std::fmt::Display) {
+    pub fn milestone(self, what: impl Display) {
         if self.show == Show::Lines {
-            eprintln!("{what}");
+            tell(what);
         }
     }
+}
+
+/// Where nobody listens any more the work goes on.
+fn tell(what: impl Display) {
+    let _ = writeln!(stderr(), "{what}");
 }
 
 impl Default for Progress {
