@@ -70,10 +70,10 @@ impl Progress {
         }
     }
 
-    /// One line on how far a step with a bar has come, where the bar is not shown.
-    pub fn milestone(self, what: impl Display) {
+    /// One line for each finished block of a model, where no bar is shown.
+    pub fn finished(self, blocks: usize, of: usize) {
         if self.show == Show::Lines {
-            tell(what);
+            tell(format_args!("block {blocks} of {of} is finished"));
         }
     }
 }

@@ -282,10 +282,7 @@ impl Sink for BlockWriter<'_> {
         self.writer.sync()?;
         self.unfinished
             .save_block(done, done.blocks == self.blocks)?;
-        self.progress.milestone(format_args!(
-            "block {} of {} is finished",
-            done.blocks, self.blocks
-        ));
+        self.progress.finished(done.blocks, self.blocks);
         Ok(())
     }
 }

@@ -82,6 +82,7 @@ fn write(
                 writer.add(&name, stats)?;
             }
         }
+        progress.finished(index + 1, model.blocks());
     }
     writer.finish()?;
     staging::sync_folder(folder)
