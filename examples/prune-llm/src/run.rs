@@ -84,16 +84,18 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     // Before the work is over, so that a full disk does not cost it.
     write_reports(args, &report).with_context(|| job.unfinished.how_to_go_on())?;
     job.unfinished.publish(&output)?;
-    println!("written to `{}`", output.display());
+    println!("model written to `{}`", output.display());
     Ok(report)
 }
 
 fn write_reports(args: &PruneArgs, report: &Report) -> Result<()> {
     if let Some(path) = &args.report {
         report.write(path)?;
+        println!("report written to `{}`", path.display());
     }
     if let Some(path) = &args.html {
         html::write(report, path)?;
+        println!("page written to `{}`", path.display());
     }
     Ok(())
 }
@@ -200,6 +202,7 @@ impl Job<'_> {
         let mut sink = BlockWriter {
             plan: &self.plan,
             blocks: model.blocks(),
+            progress: self.progress,
             writer,
             unfinished: &mut self.unfinished,
         };
@@ -227,7 +230,7 @@ impl Job<'_> {
             return Ok(None);
         }
         let pruned = self.continuation(pruned)?;
-        println!("\n{PROMPT} ...\n  dense:  {dense}\n  pruned: {pruned}\n");
+        println!("\ndense:  {PROMPT}{dense}\npruned: {PROMPT}{pruned}\n");
         Ok(Some(Continuation {
             prompt: PROMPT.to_owned(),
             dense,
@@ -268,7 +271,7 @@ impl Job<'_> {
         }
     }
 
-    /// How a model goes on, on one line.
+    /// What a model puts after the prompt, on one line.
     fn continuation(&self, model: &Model) -> Result<String> {
         continuation(model, &self.input.tokenizer, self.args.continuation)
     }
@@ -309,6 +312,7 @@ fn copy_the_rest(model: &Model, plan: &Plan, writer: &mut Writer) -> Result<()> 
 struct BlockWriter<'a> {
     plan: &'a Plan,
     blocks: usize,
+    progress: Progress,
     writer: Writer,
     unfinished: &'a mut Unfinished<Finished>,
 }
@@ -324,7 +328,9 @@ impl Sink for BlockWriter<'_> {
         self.unfinished.work_mut().outcome = done.outcome.clone();
         let hidden = done.hidden.as_ref();
         self.unfinished
-            .save_block(hidden.filter(|_| done.blocks < self.blocks))
+            .save_block(hidden.filter(|_| done.blocks < self.blocks))?;
+        self.progress.finished(done.blocks, self.blocks);
+        Ok(())
     }
 }
 
@@ -352,10 +358,12 @@ fn continuation(model: &Model, tokenizer: &Tokenizer, length: usize) -> Result<S
     if length == 0 {
         return Ok(String::new());
     }
-    let prompt = tokenizer::tokens(tokenizer, PROMPT)?;
-    let tokens = sample::continuation(model, &prompt, length)?;
+    let mut tokens = tokenizer::tokens(tokenizer, PROMPT)?;
+    tokens.extend(sample::continuation(model, &tokens, length)?);
+    // All of it, since a decoder may drop the space that a text begins with.
     let text = tokenizer::text(tokenizer, &tokens)?;
-    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(line.strip_prefix(PROMPT).unwrap_or(&line).to_owned())
 }
 
 #[cfg(test)]
