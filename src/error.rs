@@ -374,6 +374,14 @@ pub enum Error {
         /// The layer.
         layer: String,
     },
+    /// A layer that a file of statistics was not begun for.
+    #[error("the statistics file `{}` was not begun for a layer `{layer}`", path.display())]
+    LayerUnexpected {
+        /// The file.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+    },
     /// A Gram matrix in a file, where the crate was built without anything to compute with it.
     #[error(
         "layer `{layer}` has a Gram matrix, which needs a build with feature `faer` or `lapack`; \

@@ -457,7 +457,7 @@ fn kinds_do_not_merge() {
 fn a_file_appears_when_it_is_complete() {
     let (folder, path) = place();
     let layers = layers_of(&array![[1.0, -2.0]]);
-    let mut writer = StatsWriter::create(&path).expect("a folder that can be written to");
+    let mut writer = StatsWriter::create(&path, ["up"]).expect("a folder that can be written to");
     let stats = &layers["model.layers.0.mlp.up_proj"];
     writer.add("up", stats).expect("room on the disk");
     let twice = writer.add("up", stats);
@@ -468,7 +468,15 @@ fn a_file_appears_when_it_is_complete() {
             layer: "up".into()
         })
     );
-    assert!(entries(&folder).is_empty());
+    let unexpected = writer.add("down", stats);
+    assert_eq!(
+        unexpected,
+        Err(Error::LayerUnexpected {
+            path: path.clone(),
+            layer: "down".into()
+        })
+    );
+    assert!(!path.exists());
     drop(writer);
     assert!(entries(&folder).is_empty());
 
@@ -477,6 +485,63 @@ fn a_file_appears_when_it_is_complete() {
     file::save(&path, &Layers::new()).expect("a folder that can be written to");
     assert_eq!(file::load(&path), Ok(Layers::new()));
     assert_eq!(entries(&folder), ["statistics.safetensors"]);
+}
+
+/// Stopped after any layer, with half of the next one written, it ends with the same bytes.
+#[test]
+fn a_file_is_gone_on_with() {
+    let layers = layers_of(&array![[1.0, -2.0], [0.5, 4.0]]);
+    let expected = bytes_of(&layers);
+    for stop in 0..=layers.len() {
+        let (folder, path) = place();
+        let unfinished = folder.path().join("unfinished");
+        let mut writer = StatsWriter::create_resumable(&path, &unfinished, layers.keys().cloned())
+            .expect("a folder that can be written to");
+        for (layer, stats) in layers.iter().take(stop) {
+            writer.add(layer, stats).expect("room on the disk");
+        }
+        let checkpoint = writer.checkpoint().expect("room on the disk");
+        let checkpoint = serde_json::to_string(&checkpoint).expect("a checkpoint");
+        drop(writer);
+        let mut bytes = fs::read(&unfinished).expect("what was written");
+        bytes.extend([1; 100]);
+        fs::write(&unfinished, bytes).expect("a file");
+
+        let checkpoint = serde_json::from_str(&checkpoint).expect("a checkpoint");
+        let mut writer =
+            StatsWriter::resume(&path, &unfinished, checkpoint).expect("an unfinished file");
+        for (layer, stats) in layers.iter().skip(stop) {
+            writer.add(layer, stats).expect("room on the disk");
+        }
+        assert_eq!(entries(&folder), ["unfinished"]);
+        writer.finish().expect("room on the disk");
+        assert_eq!(entries(&folder), ["statistics.safetensors"]);
+        assert!(fs::read(&path).expect("the file just written") == expected);
+    }
+}
+
+#[test]
+fn an_unfinished_file_that_lacks_something_is_refused() {
+    let layers = layers_of(&array![[1.0, -2.0]]);
+    let (folder, path) = place();
+    let unfinished = folder.path().join("unfinished");
+    let mut writer = StatsWriter::create_resumable(&path, &unfinished, layers.keys().cloned())
+        .expect("a folder that can be written to");
+    for (layer, stats) in &layers {
+        writer.add(layer, stats).expect("room on the disk");
+    }
+    let checkpoint = writer.checkpoint().expect("room on the disk");
+    drop(writer);
+    let whole = fs::read(&unfinished).expect("what was written");
+    fs::write(&unfinished, &whole[..whole.len() - 1]).expect("a file");
+    let error = StatsWriter::resume(&path, &unfinished, checkpoint.clone()).expect_err("too short");
+    assert!(
+        matches!(&error, Error::StatsFileDamaged { path, .. } if *path == unfinished),
+        "{error}"
+    );
+    fs::remove_file(&unfinished).expect("the file just written");
+    let error = StatsWriter::resume(&path, &unfinished, checkpoint).expect_err("it is not there");
+    assert!(matches!(error, Error::StatsFileAccess { .. }), "{error}");
 }
 
 #[test]

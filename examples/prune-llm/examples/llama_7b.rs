@@ -5,7 +5,7 @@
 //! cargo run --release -p prune-llm --example llama_7b -- 2 FOLDER
 //! cargo run --release -p prune-llm --example speed -- --model FOLDER/model \
 //!   --calibration FOLDER/text --calibration-samples 16 --sequence-length 512 \
-//!   --eval FOLDER/text --eval-windows 2 --eval-length 512 --continuation 0 --output FOLDER/pruned
+//!   --eval FOLDER/text --eval-windows 2 --eval-length 128 --continuation 0 --output FOLDER/pruned
 //! ```
 
 use anyhow::{Context, Result, anyhow};

@@ -15,7 +15,7 @@ use prune_llm::{
     cli::{Cli, Job},
     hidden::HiddenStates,
     input::Location,
-    model::Model,
+    model::{Model, Unobserved},
     progress::Progress,
     run::run,
     setup::Texts,
@@ -58,7 +58,7 @@ fn pass(model: &Model, texts: &Sequences) -> Result<Duration> {
     for index in 0..model.blocks() {
         let block = model.block(index)?.widened()?;
         let start = Instant::now();
-        hidden.advance(&block, &ProgressBar::hidden())?;
+        hidden.advance(&block, &mut Unobserved, &ProgressBar::hidden())?;
         time += start.elapsed();
     }
     Ok(time)

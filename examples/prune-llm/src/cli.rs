@@ -213,6 +213,9 @@ pub struct CalibrateArgs {
     pub gram: bool,
 
     /// The file to write [default: ./MODEL-norms.safetensors, or ./MODEL-gram.safetensors]
+    ///
+    /// Until it is complete all is in the folder `.FILE.unfinished` beside it, and a run that was
+    /// stopped is gone on with by the same command.
     #[arg(long, value_name = "FILE.safetensors")]
     pub output: Option<PathBuf>,
 }

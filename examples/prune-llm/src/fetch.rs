@@ -161,7 +161,7 @@ pub fn from_hub(id: &str, progress: Progress) -> Result<PathBuf> {
 }
 
 fn fetch_from_hub(id: &str, progress: Progress) -> Result<PathBuf> {
-    let mut builder = ApiBuilder::from_env().with_progress(progress.is_visible());
+    let mut builder = ApiBuilder::from_env().with_progress(progress.has_bars());
     if let Ok(token) = std::env::var("HF_TOKEN") {
         builder = builder.with_token(Some(token));
     }

@@ -62,34 +62,18 @@ impl HiddenStates {
         Ok(())
     }
 
-    /// Goes on to what a block puts out.
-    ///
-    /// # Errors
-    /// When candle cannot compute.
-    pub fn advance(&mut self, block: &Block, bar: &ProgressBar) -> Result<()> {
-        self.step(bar, |x, rope| block.forward(x, rope))
-    }
-
     /// Goes on to what a block puts out, and shows `observer` the inputs of its layers.
     ///
     /// # Errors
     /// When candle cannot compute, or what the observer returns.
-    pub fn advance_observed(
+    pub fn advance(
         &mut self,
         block: &Block,
         observer: &mut dyn Observer,
         bar: &ProgressBar,
     ) -> Result<()> {
-        self.step(bar, |x, rope| block.forward_observed(x, rope, observer))
-    }
-
-    fn step(
-        &mut self,
-        bar: &ProgressBar,
-        mut run: impl FnMut(&Tensor, &Rope) -> Result<Tensor>,
-    ) -> Result<()> {
         for x in &mut self.batches {
-            let next = run(&x.to_dtype(DType::F32)?, &self.rope)?;
+            let next = block.forward(&x.to_dtype(DType::F32)?, &self.rope, observer)?;
             *x = next.to_dtype(self.dtype)?;
             bar.inc(1);
         }

@@ -3,7 +3,7 @@
 use crate::{
     hidden::HiddenStates,
     matrix,
-    model::{Block, Model, Output, ops},
+    model::{Block, Model, Output, Unobserved, ops},
     progress::Progress,
     text::Sequences,
 };
@@ -68,7 +68,7 @@ impl<'a> Evaluation<'a> {
     /// # Errors
     /// When candle cannot compute.
     pub fn advance(&mut self, block: &Block, bar: &ProgressBar) -> Result<()> {
-        self.hidden.advance(block, bar)
+        self.hidden.advance(block, &mut Unobserved, bar)
     }
 
     /// The perplexity, after the last block.

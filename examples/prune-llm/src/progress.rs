@@ -1,39 +1,56 @@
-//! Progress bars with the time left, and nothing at all when nobody watches a terminal.
+//! Progress bars with the time left on a terminal, and a line for every block in a log file.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal, stderr};
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write, stderr},
+};
 
-/// Where progress goes: standard error, if that is a terminal.
+/// How progress is told of, on standard error.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
-    visible: bool,
+    show: Show,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Show {
+    /// For a terminal.
+    Bars,
+    /// For a pipe or a log file.
+    Lines,
+    Nothing,
 }
 
 impl Progress {
-    /// Visible on a terminal, silent in a pipe or a log file.
+    /// Bars on a terminal, lines in a pipe or a log file.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            visible: stderr().is_terminal(),
-        }
+        let show = if stderr().is_terminal() {
+            Show::Bars
+        } else {
+            Show::Lines
+        };
+        Self { show }
     }
 
     /// Silent everywhere.
     #[must_use]
     pub fn hidden() -> Self {
-        Self { visible: false }
+        Self {
+            show: Show::Nothing,
+        }
     }
 
-    /// Whether anything is shown, for libraries with bars of their own.
+    /// Whether bars are shown, for libraries with bars of their own.
     #[must_use]
-    pub fn is_visible(self) -> bool {
-        self.visible
+    pub fn has_bars(self) -> bool {
+        self.show == Show::Bars
     }
 
     /// A bar of `steps` steps, gone when dropped.
     #[must_use]
     pub fn bar(self, what: &'static str, steps: usize) -> ProgressBar {
-        if !self.visible {
+        if !self.has_bars() {
             return ProgressBar::hidden();
         }
         let style = ProgressStyle::with_template("{msg:>12} {wide_bar} {pos}/{len}, {eta} left")
@@ -47,11 +64,23 @@ impl Progress {
     }
 
     /// One line on what is being done, for the steps that have no bar.
-    pub fn note(self, what: impl std::fmt::Display) {
-        if self.visible {
-            eprintln!("{what}");
+    pub fn note(self, what: impl Display) {
+        if self.show != Show::Nothing {
+            tell(what);
         }
     }
+
+    /// One line for each finished block of a model, where no bar is shown.
+    pub fn finished(self, blocks: usize, of: usize) {
+        if self.show == Show::Lines {
+            tell(format_args!("block {blocks} of {of} is finished"));
+        }
+    }
+}
+
+/// Where nobody listens any more the work goes on.
+fn tell(what: impl Display) {
+    let _ = writeln!(stderr(), "{what}");
 }
 
 impl Default for Progress {

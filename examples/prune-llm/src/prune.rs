@@ -3,7 +3,7 @@
 use crate::{
     hidden::HiddenStates,
     matrix,
-    model::{Block, Model, Tap, layer_name},
+    model::{Block, Model, Tap, Unobserved, layer_name},
     plan::Plan,
     progress::Progress,
     statistics::{
@@ -148,7 +148,7 @@ pub fn prune(
         if let Some(hidden) = &mut done.hidden
             && done.blocks < model.blocks()
         {
-            hidden.advance(&block.widened()?, &bar)?;
+            hidden.advance(&block.widened()?, &mut Unobserved, &bar)?;
         }
         done.outcome.calibrate += clock.elapsed();
         sink.finished(&block, &done)?;

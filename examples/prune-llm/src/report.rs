@@ -111,7 +111,7 @@ impl fmt::Display for Text {
     }
 }
 
-/// How both models go on.
+/// How both models go on: what they put right after the prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continuation {
     pub prompt: String,

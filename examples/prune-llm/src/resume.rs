@@ -7,15 +7,12 @@
 use crate::{
     hidden::HiddenStates,
     model::{Model, save},
-    prune::{Done, Outcome},
-    report::Seconds,
     settings::Settings,
-    setup::Texts,
     staging,
     text::Sequences,
 };
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Error, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File},
     io,
@@ -24,42 +21,29 @@ use std::{
 
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
-const MODEL: &str = "model";
+const RESULT: &str = "result";
 const REPLACED: &str = "replaced";
-
-/// What is known of the dense model.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Dense {
-    pub perplexity: f64,
-    pub continuation: String,
-}
-
-/// How far the work has come.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct State {
-    settings: Settings,
-    /// The texts that were sampled, once they are.
-    pub sampled: Option<Texts>,
-    pub dense: Option<Dense>,
-    /// Whether all that is not pruned has been copied.
-    pub copied: bool,
-    /// Blocks that are pruned and written.
-    blocks: usize,
-    outcome: Outcome,
-    /// Where the time went, but for what `outcome` tells.
-    pub seconds: Seconds,
-}
 
 /// Work that has begun, in its folder.
 #[derive(Debug)]
-pub struct Unfinished {
+pub struct Unfinished<W> {
     folder: PathBuf,
-    pub state: State,
+    state: State<W>,
     /// Held as long as the work goes on, and let go by the system however it ends.
     _lock: File,
 }
 
-impl Unfinished {
+/// How far the work has come.
+#[derive(Debug, Serialize, Deserialize)]
+struct State<W> {
+    settings: Settings,
+    /// Blocks that are finished.
+    blocks: usize,
+    /// What else is finished, which depends on the kind of work.
+    work: W,
+}
+
+impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     /// Goes on with the work on `output`, or begins it.
     ///
     /// # Errors
@@ -68,33 +52,25 @@ impl Unfinished {
         let folder = folder_for(output)?;
         let context = || format!("cannot write to the folder `{}`", folder.display());
         fs::create_dir_all(&folder).with_context(context)?;
-        let lock = File::create(folder.join(LOCK)).with_context(context)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => bail!(
-                "another run is writing `{}`; wait for it, or choose another folder with `--output`",
-                output.display()
-            ),
-            Err(fs::TryLockError::Error(error)) => return Err(error).with_context(context),
-        }
+        let lock = lock(&folder, output)?;
         let replaced = folder.join(REPLACED);
         if replaced.is_dir() && !output.exists() {
             // Stopped between moving the old one away and the new one there.
             fs::rename(&replaced, output).with_context(context)?;
         }
-        let state = if let Some(state) = saved_state(&folder)? {
+        let state = if let Some(state) = saved_state::<W>(&folder)? {
             check_settings(&state.settings, &settings, &folder)?;
-            let kept = [LOCK, STATE, MODEL, &hidden_name(state.blocks)];
+            let kept = [LOCK, STATE, RESULT, &hidden_name(state.blocks)];
             clear(&folder, &kept).with_context(context)?;
             state
         } else {
             clear(&folder, &[LOCK]).with_context(context)?;
             State {
                 settings,
-                ..State::default()
+                blocks: 0,
+                work: W::default(),
             }
         };
-        fs::create_dir_all(folder.join(MODEL)).with_context(context)?;
         let unfinished = Self {
             folder,
             state,
@@ -104,25 +80,30 @@ impl Unfinished {
         Ok(unfinished)
     }
 
-    /// The folder of the work.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// How many blocks are finished.
     #[must_use]
     pub fn blocks(&self) -> usize {
         self.state.blocks
     }
 
-    /// The folder of the pruned model, as far as it is written.
+    /// What else is finished.
     #[must_use]
-    pub fn model(&self) -> PathBuf {
-        self.folder.join(MODEL)
+    pub fn work(&self) -> &W {
+        &self.state.work
     }
 
-    /// Makes what has been added to the state last.
+    /// The same, to be added to.
+    pub fn work_mut(&mut self) -> &mut W {
+        &mut self.state.work
+    }
+
+    /// Where the output is, as far as it is written. Without it nothing is gone on with.
+    #[must_use]
+    pub fn result(&self) -> PathBuf {
+        self.folder.join(RESULT)
+    }
+
+    /// Makes what has been added to the work last.
     ///
     /// # Errors
     /// When the file system refuses; what was saved before stays.
@@ -131,58 +112,71 @@ impl Unfinished {
         staging::replace(&self.folder.join(STATE), |path| Ok(fs::write(path, &text)?))
     }
 
-    /// Where pruning goes on.
+    /// What the first block reads that is not finished.
     ///
     /// # Errors
-    /// The hidden states cannot be read.
-    pub fn done(&self, model: &Model, calibration: Option<&Sequences>) -> Result<Done> {
-        let State {
-            blocks, outcome, ..
-        } = &self.state;
-        if *blocks == 0 {
-            return Done::nothing(model, calibration);
+    /// The texts do not fit the model, or what was saved of them cannot be read.
+    pub fn hidden(&self, model: &Model, texts: &Sequences) -> Result<HiddenStates> {
+        let dtype = model.dtype()?;
+        match self.state.blocks {
+            0 => HiddenStates::embed(model, texts, dtype),
+            blocks => {
+                let file = self.folder.join(hidden_name(blocks));
+                HiddenStates::load(model, texts, dtype, &file)
+            }
         }
-        // After the last block nobody reads them.
-        let calibration = calibration.filter(|_| *blocks < model.blocks());
-        let hidden = calibration.map(|texts| {
-            let file = self.folder.join(hidden_name(*blocks));
-            HiddenStates::load(model, texts, model.dtype()?, &file)
-        });
-        Ok(Done {
-            blocks: *blocks,
-            hidden: hidden.transpose()?,
-            outcome: outcome.clone(),
-        })
     }
 
-    /// Saves that a block is finished; its weights have to be safe by now.
+    /// Saves that another block is finished, and what the next one reads, if there is one. What
+    /// has been written of the result has to be safe by now.
     ///
     /// # Errors
     /// When the file system refuses; what was saved before stays.
-    pub fn save_block(&mut self, done: &Done, last: bool) -> Result<()> {
-        if let Some(hidden) = done.hidden.as_ref().filter(|_| !last) {
-            staging::replace(&self.folder.join(hidden_name(done.blocks)), |path| {
-                hidden.save(path)
-            })?;
+    pub fn save_block(&mut self, hidden: Option<&HiddenStates>) -> Result<()> {
+        let old = self.folder.join(hidden_name(self.state.blocks));
+        self.state.blocks += 1;
+        if let Some(hidden) = hidden {
+            let new = self.folder.join(hidden_name(self.state.blocks));
+            staging::replace(&new, |path| hidden.save(path))?;
         }
-        self.state.blocks = done.blocks;
-        self.state.outcome = done.outcome.clone();
         self.save()?;
-        let old = self.folder.join(hidden_name(done.blocks - 1));
         if old.exists() {
             fs::remove_file(&old).with_context(|| format!("cannot remove `{}`", old.display()))?;
         }
         Ok(())
     }
 
-    /// Moves the finished model to where it belongs, in place of what may be there, and clears up.
+    /// What to tell of work that stopped with an error. What is finished stays where that may
+    /// help, and is removed where it cannot.
+    #[must_use]
+    pub fn stopped(self, error: Error) -> Error {
+        if may_get_further(&error) {
+            return error.context(self.how_to_go_on());
+        }
+        match self.discard() {
+            Ok(()) => error,
+            Err(left) => error.context(format!("{left:#}, after an error")),
+        }
+    }
+
+    /// What to do to go on.
+    #[must_use]
+    pub fn how_to_go_on(&self) -> String {
+        format!(
+            "stopped; once the cause is gone the same command will go on with what is finished, in \
+             `{}`",
+            self.folder.display()
+        )
+    }
+
+    /// Moves a finished folder to where it belongs, in place of what may be there, and clears up.
     ///
     /// # Errors
     /// When the file system refuses.
     pub fn publish(self, output: &Path) -> Result<()> {
         save::check_output(output)?;
-        staging::sync_folder(&self.model())?;
-        staging::move_folder(&self.model(), output, &self.folder.join(REPLACED))?;
+        staging::sync_folder(&self.result())?;
+        staging::move_folder(&self.result(), output, &self.folder.join(REPLACED))?;
         self.discard()
     }
 
@@ -200,12 +194,25 @@ impl Unfinished {
 
 /// Whether the same command may get further another time: the operating system refused something,
 /// which says nothing about the model or the arguments.
-#[must_use]
-pub fn may_get_further(error: &anyhow::Error) -> bool {
+fn may_get_further(error: &Error) -> bool {
     error.chain().any(|cause| {
         let refused = cause.downcast_ref::<wanda::Error>();
         cause.is::<io::Error>() || matches!(refused, Some(wanda::Error::StatsFileAccess { .. }))
     })
+}
+
+/// Keeps others from the folder.
+fn lock(folder: &Path, output: &Path) -> Result<File> {
+    let context = || format!("cannot write to the folder `{}`", folder.display());
+    let lock = File::create(folder.join(LOCK)).with_context(context)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => bail!(
+            "another run is writing `{}`; wait for it, or choose another place with `--output`",
+            output.display()
+        ),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(context),
+    }
 }
 
 fn folder_for(output: &Path) -> Result<PathBuf> {
@@ -220,11 +227,11 @@ fn hidden_name(blocks: usize) -> String {
     format!("hidden-{blocks}.safetensors")
 }
 
-/// What an earlier run left, if there is a model to go on with: a run that was stopped after it
-/// had moved the model away was finished.
-fn saved_state(folder: &Path) -> Result<Option<State>> {
+/// What an earlier run left, if there is a result to go on with: a run that was stopped after it
+/// had moved the result away was finished.
+fn saved_state<W: DeserializeOwned>(folder: &Path) -> Result<Option<State<W>>> {
     let path = folder.join(STATE);
-    if !path.is_file() || !folder.join(MODEL).is_dir() {
+    if !path.is_file() || !folder.join(RESULT).exists() {
         return Ok(None);
     }
     let text = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;

@@ -11,20 +11,42 @@ use crate::{
     prune::{self, Done, Outcome, Sink},
     recipe::Recipe,
     report::{self, ChosenLayers, Continuation, Report, Seconds, Text},
-    resume::{self, Dense, Unfinished},
-    sample,
-    settings::settings,
+    resume::Unfinished,
+    sample, settings,
     setup::{self, Needs, Texts},
     staging,
     statistics::Files,
+    text::Sequences,
     tokenizer,
 };
-use anyhow::{Result, ensure};
-use std::{collections::HashSet, path::PathBuf, time::Instant};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::{collections::HashSet, fs, path::PathBuf, time::Instant};
 use tokenizers::Tokenizer;
 
 /// What both models are asked to continue.
 const PROMPT: &str = "The three most important things to know about the ocean are";
+
+/// What of a job is finished besides blocks.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Finished {
+    /// The texts that were sampled, once they are.
+    sampled: Option<Texts>,
+    dense: Option<Dense>,
+    /// Whether all that is not pruned has been copied.
+    copied: bool,
+    /// What pruning the finished blocks gave.
+    outcome: Outcome,
+    /// Where the time went, but for what `outcome` tells.
+    seconds: Seconds,
+}
+
+/// What is known of the dense model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Dense {
+    perplexity: f64,
+    continuation: String,
+}
 
 /// Measures, prunes, measures again, writes; tells of it on standard output. Goes on where the
 /// same job was stopped.
@@ -43,7 +65,7 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
     let plan = Plan::new(&input.model.config, args.recipe(), &args.layers)?;
     let files = Files::given(&args.statistics, &input.model.config, &plan)?;
     let given = Texts::read(&args.input, &input.tokenizer)?;
-    let unfinished = Unfinished::open(&output, settings(args, &path, &given)?)?;
+    let unfinished = Unfinished::open(&output, settings::prune(args, &path, &given)?)?;
     let mut job = Job {
         args,
         input,
@@ -53,30 +75,29 @@ pub fn run(args: &PruneArgs, progress: Progress) -> Result<Report> {
         unfinished,
         progress,
     };
-    job.unfinished.state.seconds.load += start.elapsed().as_secs_f64();
+    job.unfinished.work_mut().seconds.load += start.elapsed().as_secs_f64();
 
     let report = match job.work() {
         Ok(report) => report,
-        Err(error) if resume::may_get_further(&error) => {
-            let kept = job.unfinished.folder().display();
-            return Err(error.context(format!(
-                "stopped; the same command will go on with what is finished, in `{kept}`"
-            )));
-        }
-        Err(error) => {
-            job.unfinished.discard()?;
-            return Err(error);
-        }
+        Err(error) => return Err(job.unfinished.stopped(error)),
     };
+    // Before the work is over, so that a full disk does not cost it.
+    write_reports(args, &report).with_context(|| job.unfinished.how_to_go_on())?;
     job.unfinished.publish(&output)?;
-    println!("written to `{}`", output.display());
+    println!("model written to `{}`", output.display());
+    Ok(report)
+}
+
+fn write_reports(args: &PruneArgs, report: &Report) -> Result<()> {
     if let Some(path) = &args.report {
         report.write(path)?;
+        println!("report written to `{}`", path.display());
     }
     if let Some(path) = &args.html {
-        html::write(&report, path)?;
+        html::write(report, path)?;
+        println!("page written to `{}`", path.display());
     }
-    Ok(report)
+    Ok(())
 }
 
 struct Job<'a> {
@@ -87,7 +108,7 @@ struct Job<'a> {
     files: Option<Files>,
     /// The texts that come from files.
     given: Texts,
-    unfinished: Unfinished,
+    unfinished: Unfinished<Finished>,
     progress: Progress,
 }
 
@@ -96,49 +117,15 @@ impl Job<'_> {
     fn work(&mut self) -> Result<Report> {
         let texts = self.texts()?;
         setup::announce(&self.input, texts.calibration.as_ref());
-        let evaluation = texts.evaluation()?;
         let dense = self.dense(&texts)?;
         let outcome = self.prune(&texts)?;
         println!("pruned with {}: {outcome}", self.plan.recipe);
-
-        let start = Instant::now();
         let model = self.pruned()?;
-        let perplexity = check_finite(perplexity(&model, evaluation, self.progress)?)?;
-        let evaluate = start.elapsed();
-        println!("pruned perplexity: {perplexity:.3}");
+        let perplexity = self.pruned_perplexity(&model, &texts)?;
         let continuation = self.continuations(dense.continuation, &model)?;
-
-        let Seconds {
-            load,
-            calibrate,
-            evaluate: evaluate_dense,
-            ..
-        } = self.unfinished.state.seconds;
-        let args = &self.args.input;
-        let data = &args.data;
-        let report = Report {
-            model: data.model.clone().unwrap_or(self.input.name.clone()),
-            recipe: self.plan.recipe,
-            choice: ChosenLayers::new(&self.args.layers),
-            seed: data.seed,
-            calibration: report::calibration(self.args),
-            evaluation: Text::new(args.eval.as_deref(), args.eval_windows, args.eval_length),
-            dense_perplexity: dense.perplexity,
-            perplexity,
-            sparsity: outcome.sparsity(),
-            seconds: Seconds {
-                load,
-                calibrate: calibrate + outcome.calibrate.as_secs_f64(),
-                prune: outcome.prune.as_secs_f64(),
-                evaluate: evaluate_dense + evaluate.as_secs_f64(),
-            },
-            peak_memory_bytes: report::peak_memory_bytes(),
-            layers: report::layers(&outcome),
-            inputs: outcome.inputs,
-            continuation,
-        };
+        let report = self.report(outcome, dense.perplexity, perplexity, continuation);
         staging::write(
-            &self.unfinished.model().join(save::RECORD),
+            &self.unfinished.result().join(save::RECORD),
             &report.to_record()?,
         )?;
         Ok(report)
@@ -147,19 +134,19 @@ impl Job<'_> {
     /// The texts of the files and, where there are none, texts sampled now or before.
     fn texts(&mut self) -> Result<Texts> {
         let needs = self.needs();
-        let state = &mut self.unfinished.state;
-        if state.sampled.is_none() {
+        let finished = self.unfinished.work_mut();
+        if finished.sampled.is_none() {
             let sampled = self.given.sample(
                 &self.args.input,
                 needs,
                 &self.input.model,
-                &mut state.seconds,
+                &mut finished.seconds,
                 self.progress,
             )?;
-            state.sampled = Some(sampled);
+            finished.sampled = Some(sampled);
             self.unfinished.save()?;
         }
-        let sampled = self.unfinished.state.sampled.as_ref();
+        let sampled = self.unfinished.work().sampled.as_ref();
         Ok(sampled.map_or(self.given.clone(), |sampled| self.given.or(sampled)))
     }
 
@@ -175,7 +162,7 @@ impl Job<'_> {
 
     /// What there is to know of the dense model, found out now or before.
     fn dense(&mut self, texts: &Texts) -> Result<Dense> {
-        if let Some(dense) = &self.unfinished.state.dense {
+        if let Some(dense) = &self.unfinished.work().dense {
             println!("dense perplexity: {:.3}, measured before", dense.perplexity);
             return Ok(dense.clone());
         }
@@ -183,12 +170,12 @@ impl Job<'_> {
             perplexity: setup::dense_perplexity(
                 &self.input.model,
                 texts.evaluation()?,
-                &mut self.unfinished.state.seconds,
+                &mut self.unfinished.work_mut().seconds,
                 self.progress,
             )?,
             continuation: self.continuation(&self.input.model)?,
         };
-        self.unfinished.state.dense = Some(dense.clone());
+        self.unfinished.work_mut().dense = Some(dense.clone());
         self.unfinished.save()?;
         Ok(dense)
     }
@@ -196,23 +183,26 @@ impl Job<'_> {
     /// Writes everything of the pruned model but the record.
     fn prune(&mut self, texts: &Texts) -> Result<Outcome> {
         let model = &self.input.model;
-        let folder = self.unfinished.model();
+        let folder = self.unfinished.result();
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot write to the folder `{}`", folder.display()))?;
         let mut writer = Writer::open(&folder, model.layout()?)?;
-        if !self.unfinished.state.copied {
+        if !self.unfinished.work().copied {
             for (name, contents) in &self.input.companions {
                 staging::write(&folder.join(name), contents)?;
             }
             copy_the_rest(model, &self.plan, &mut writer)?;
-            self.unfinished.state.copied = true;
+            self.unfinished.work_mut().copied = true;
             self.unfinished.save()?;
         }
-        let done = self.unfinished.done(model, texts.calibration.as_ref())?;
+        let done = done(&self.unfinished, model, texts.calibration.as_ref())?;
         if done.blocks > 0 {
             println!("going on after block {} of {}", done.blocks, model.blocks());
         }
         let mut sink = BlockWriter {
             plan: &self.plan,
             blocks: model.blocks(),
+            progress: self.progress,
             writer,
             unfinished: &mut self.unfinished,
         };
@@ -222,8 +212,16 @@ impl Job<'_> {
 
     /// The pruned model as it has been written.
     fn pruned(&self) -> Result<Model> {
-        let (config, source, _) = checkpoint::open(&self.unfinished.model())?;
+        let (config, source, _) = checkpoint::open(&self.unfinished.result())?;
         Model::open(config, Box::new(source))
+    }
+
+    fn pruned_perplexity(&mut self, model: &Model, texts: &Texts) -> Result<f64> {
+        let start = Instant::now();
+        let perplexity = check_finite(perplexity(model, texts.evaluation()?, self.progress)?)?;
+        self.unfinished.work_mut().seconds.evaluate += start.elapsed().as_secs_f64();
+        println!("pruned perplexity: {perplexity:.3}");
+        Ok(perplexity)
     }
 
     /// How both models go on, if that was asked for; tells of it on standard output.
@@ -232,7 +230,7 @@ impl Job<'_> {
             return Ok(None);
         }
         let pruned = self.continuation(pruned)?;
-        println!("\n{PROMPT} ...\n  dense:  {dense}\n  pruned: {pruned}\n");
+        println!("\ndense:  {PROMPT}{dense}\npruned: {PROMPT}{pruned}\n");
         Ok(Some(Continuation {
             prompt: PROMPT.to_owned(),
             dense,
@@ -240,10 +238,60 @@ impl Job<'_> {
         }))
     }
 
-    /// How a model goes on, on one line.
+    fn report(
+        &self,
+        outcome: Outcome,
+        dense_perplexity: f64,
+        perplexity: f64,
+        continuation: Option<Continuation>,
+    ) -> Report {
+        let seconds = &self.unfinished.work().seconds;
+        let args = &self.args.input;
+        let data = &args.data;
+        Report {
+            model: data.model.clone().unwrap_or(self.input.name.clone()),
+            recipe: self.plan.recipe,
+            choice: ChosenLayers::new(&self.args.layers),
+            seed: data.seed,
+            calibration: report::calibration(self.args),
+            evaluation: Text::new(args.eval.as_deref(), args.eval_windows, args.eval_length),
+            dense_perplexity,
+            perplexity,
+            sparsity: outcome.sparsity(),
+            seconds: Seconds {
+                load: seconds.load,
+                calibrate: seconds.calibrate + outcome.calibrate.as_secs_f64(),
+                prune: outcome.prune.as_secs_f64(),
+                evaluate: seconds.evaluate,
+            },
+            peak_memory_bytes: report::peak_memory_bytes(),
+            layers: report::layers(&outcome),
+            inputs: outcome.inputs,
+            continuation,
+        }
+    }
+
+    /// What a model puts after the prompt, on one line.
     fn continuation(&self, model: &Model) -> Result<String> {
         continuation(model, &self.input.tokenizer, self.args.continuation)
     }
+}
+
+/// Where pruning goes on.
+fn done(
+    unfinished: &Unfinished<Finished>,
+    model: &Model,
+    calibration: Option<&Sequences>,
+) -> Result<Done> {
+    let blocks = unfinished.blocks();
+    // After the last block nobody reads them.
+    let calibration = calibration.filter(|_| blocks < model.blocks());
+    let hidden = calibration.map(|texts| unfinished.hidden(model, texts));
+    Ok(Done {
+        blocks,
+        hidden: hidden.transpose()?,
+        outcome: unfinished.work().outcome.clone(),
+    })
 }
 
 /// Copies all that is not pruned, byte for byte.
@@ -264,8 +312,9 @@ fn copy_the_rest(model: &Model, plan: &Plan, writer: &mut Writer) -> Result<()> 
 struct BlockWriter<'a> {
     plan: &'a Plan,
     blocks: usize,
+    progress: Progress,
     writer: Writer,
-    unfinished: &'a mut Unfinished,
+    unfinished: &'a mut Unfinished<Finished>,
 }
 
 impl Sink for BlockWriter<'_> {
@@ -276,7 +325,12 @@ impl Sink for BlockWriter<'_> {
             self.writer.write(&name, block.linear(layer))?;
         }
         self.writer.sync()?;
-        self.unfinished.save_block(done, done.blocks == self.blocks)
+        self.unfinished.work_mut().outcome = done.outcome.clone();
+        let hidden = done.hidden.as_ref();
+        self.unfinished
+            .save_block(hidden.filter(|_| done.blocks < self.blocks))?;
+        self.progress.finished(done.blocks, self.blocks);
+        Ok(())
     }
 }
 
@@ -304,10 +358,12 @@ fn continuation(model: &Model, tokenizer: &Tokenizer, length: usize) -> Result<S
     if length == 0 {
         return Ok(String::new());
     }
-    let prompt = tokenizer::tokens(tokenizer, PROMPT)?;
-    let tokens = sample::continuation(model, &prompt, length)?;
+    let mut tokens = tokenizer::tokens(tokenizer, PROMPT)?;
+    tokens.extend(sample::continuation(model, &tokens, length)?);
+    // All of it, since a decoder may drop the space that a text begins with.
     let text = tokenizer::text(tokenizer, &tokens)?;
-    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(line.strip_prefix(PROMPT).unwrap_or(&line).to_owned())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! All that the result of a run depends on, so that it is never gone on with as another one.
 
 use crate::{
-    cli::{CalibrationArgs, InputArgs, PruneArgs},
+    cli::{CalibrateArgs, CalibrationArgs, InputArgs, PruneArgs},
     fetch::{hexadecimal, sha256},
     model::checkpoint,
     report::ChosenLayers,
@@ -19,14 +19,14 @@ use std::{
 /// Pairs of what a setting is called and its value.
 pub type Settings = Vec<(String, String)>;
 
-/// The settings of a run on the model at `path` with these of the texts that are given.
+/// The settings of pruning the model at `path` with these of the texts that are given.
 ///
 /// Weights are too large to be read for this; a file of weights counts as the same if its size and
 /// the time of its last change are.
 ///
 /// # Errors
 /// The model's files cannot be looked at.
-pub fn settings(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings> {
+pub fn prune(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings> {
     let PruneArgs {
         input,
         layers,
@@ -47,19 +47,10 @@ pub fn settings(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings
         eval_windows,
         eval_length,
     } = input;
-    let CalibrationArgs {
-        model: _,
-        calibration: _,
-        calibration_samples,
-        sequence_length,
-        seed,
-    } = data;
     let recipe = args.recipe();
     let list = |items: Vec<String>| format!("[{}]", items.join(", "));
     let choice = ChosenLayers::new(layers);
-    let named = [
-        ("prune-llm", env!("CARGO_PKG_VERSION").to_owned()),
-        ("--model", path.display().to_string()),
+    let own = [
         ("--method", recipe.method.to_string()),
         ("--update", recipe.update.to_string()),
         ("--pattern", recipe.pattern.to_string()),
@@ -67,17 +58,52 @@ pub fn settings(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings
         ("--exclude", list(choice.exclude)),
         ("--sparsity-of", list(choice.sparsity_of)),
         ("--statistics", list(checksums(statistics)?)),
-        ("--calibration", text(given.calibration.as_ref())),
-        ("--calibration-samples", calibration_samples.to_string()),
-        ("--sequence-length", sequence_length.to_string()),
         ("--eval", text(given.evaluation.as_ref())),
         ("--eval-windows", eval_windows.to_string()),
         ("--eval-length", eval_length.to_string()),
-        ("--seed", seed.to_string()),
         ("--continuation", continuation.to_string()),
     ];
+    of_all(own, data, path, given.calibration.as_ref())
+}
+
+/// The settings of calibrating the model at `path` on this text, if it is given.
+///
+/// # Errors
+/// As for [`prune`].
+pub fn calibrate(args: &CalibrateArgs, path: &Path, given: Option<&Sequences>) -> Result<Settings> {
+    let CalibrateArgs {
+        data,
+        gram,
+        output: _,
+    } = args;
+    of_all([("--gram", gram.to_string())], data, path, given)
+}
+
+/// Those of one kind of work, and those that all kinds have.
+fn of_all<const N: usize>(
+    own: [(&str, String); N],
+    data: &CalibrationArgs,
+    path: &Path,
+    calibration: Option<&Sequences>,
+) -> Result<Settings> {
+    let CalibrationArgs {
+        model: _,
+        calibration: _,
+        calibration_samples,
+        sequence_length,
+        seed,
+    } = data;
+    let common = [
+        ("prune-llm", env!("CARGO_PKG_VERSION").to_owned()),
+        ("--model", path.display().to_string()),
+        ("--calibration", text(calibration)),
+        ("--calibration-samples", calibration_samples.to_string()),
+        ("--sequence-length", sequence_length.to_string()),
+        ("--seed", seed.to_string()),
+    ];
+    let named = common.into_iter().chain(own);
     let named = named.map(|(name, value)| (name.to_owned(), value));
-    Ok(named.into_iter().chain(files(path)?).collect())
+    Ok(named.chain(files(path)?).collect())
 }
 
 /// The files, each with what tells whether it has changed.

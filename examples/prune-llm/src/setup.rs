@@ -60,37 +60,25 @@ impl Texts {
         progress: Progress,
     ) -> Result<Self> {
         let data = &args.data;
+        let if_needed = |needed: bool, size| if needed { size } else { 0 };
+        let to_calibrate = if_needed(
+            self.calibration.is_none() && needs == Needs::Texts,
+            data.calibration_samples,
+        );
+        let to_evaluate = if_needed(self.evaluation.is_none(), args.eval_windows);
         // Sampled in one go, since a step for more texts at once costs little more. Different
         // texts for the two purposes: what is measured on was held out of calibration.
-        let to_calibrate = if self.calibration.is_none() && needs == Needs::Texts {
-            data.calibration_samples
-        } else {
-            0
-        };
-        let to_evaluate = if self.evaluation.is_none() {
-            args.eval_windows
-        } else {
-            0
-        };
-        let lengths = [
-            (to_calibrate, data.sequence_length),
-            (to_evaluate, args.eval_length),
+        let longest = [
+            if_needed(to_calibrate > 0, data.sequence_length),
+            if_needed(to_evaluate > 0, args.eval_length),
         ];
-        let longest = lengths
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|&(_, length)| length)
-            .max()
-            .unwrap_or(0);
+        let longest = longest.into_iter().max().unwrap_or(0);
         // Statistics from files may be those of the texts that would be sampled now.
-        let skip = match needs {
-            Needs::Files => data.calibration_samples,
-            Needs::Nothing | Needs::Texts => 0,
-        };
+        let skip = if_needed(needs == Needs::Files, data.calibration_samples);
+        let places = skip..skip + to_calibrate + to_evaluate;
         let start = Instant::now();
-        let count = to_calibrate + to_evaluate;
-        let sampled = sample::texts(model, skip..skip + count, longest, data.seed, progress)?;
-        let per_text = start.elapsed().as_secs_f64() / count.max(1) as f64;
+        let sampled = sample::texts(model, places.clone(), longest, data.seed, progress)?;
+        let per_text = start.elapsed().as_secs_f64() / places.len().max(1) as f64;
         seconds.calibrate += per_text * to_calibrate as f64;
         seconds.evaluate += per_text * to_evaluate as f64;
 

@@ -378,6 +378,27 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
     );
 }
 
+/// Where no bar is shown, every block is told of; and every file at the end.
+#[test]
+fn a_log_tells_how_far_a_run_is_and_what_it_wrote() {
+    let fixture = Fixture::new(&config(), &tensors(DType::F32));
+    let paths = ["pruned", "r.json", "p.html"].map(|name| fixture.path(name).display().to_string());
+    let [output, report, page] = &paths;
+    let line = ["--output", output, "--report", report, "--html", page];
+    let result = fixture.command(&line).output().unwrap();
+    let lines = |bytes: Vec<u8>| -> Vec<String> {
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    let blocks =
+        (1..=common::LAYERS).map(|b| format!("block {b} of {} is finished", common::LAYERS));
+    assert_eq!(lines(result.stderr), blocks.collect::<Vec<_>>());
+    let told = lines(result.stdout);
+    let files = ["model", "report", "page"].into_iter().zip(&paths);
+    let files = files.map(|(what, path)| format!("{what} written to `{path}`"));
+    assert_eq!(told[told.len() - 3..], files.collect::<Vec<_>>());
+}
+
 /// A text gives the same run whatever its line ends.
 #[test]
 fn line_ends_do_not_matter() {

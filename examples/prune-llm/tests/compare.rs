@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::DType;
 use clap::Parser;
-use common::{Fixture, config, tensors};
+use common::{Fixture, assert_says, config, tensors};
 use prune_llm::{
     cli::{Cli, Job},
     compare::{Comparison, compare},
@@ -76,9 +76,8 @@ fn the_results_as_files() {
 
     let text = fs::read_to_string(&markdown).unwrap();
     let dense = format!("{:.2}", comparison.dense_perplexity);
-    for part in ["| Dense ", "| SparseGPT | yes ", "3 x 32 tokens", &dense] {
-        assert!(text.contains(part), "`{part}` is not in: {text}");
-    }
+    let parts = ["| Dense ", "| SparseGPT | yes ", "3 x 32 tokens", &dense];
+    assert_says(&text, &parts);
     assert_eq!(
         fixture.entries(),
         ["model", "table.json", "table.md", "text"]

@@ -4,16 +4,10 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
-use common::{Fixture, config, tensors, write_safetensors};
+use common::{Fixture, assert_says, config, tensors, write_safetensors};
 use prune_llm::cli::Cli;
 use serde_json::{Value, json};
 use std::fs;
-
-fn assert_says(error: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(error.contains(part), "`{part}` is not in: {error}");
-    }
-}
 
 fn fixture() -> Fixture {
     Fixture::new(&config(), &tensors(DType::F32))

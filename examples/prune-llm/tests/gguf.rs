@@ -129,7 +129,7 @@ fn what_is_not_supported_is_named() {
     }
     let mut experts = metadata();
     experts.insert("llama.expert_count".into(), Value::U32(8));
-    assert!(error(&experts, &good).contains("mixture of experts"));
+    assert!(error(&experts, &good).contains("mixture of experts (`llama.expert_count` is 8)"));
     for key in ["llama.block_count", "tokenizer.ggml.tokens"] {
         let mut metadata = metadata();
         metadata.remove(key);

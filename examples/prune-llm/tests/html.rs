@@ -62,6 +62,46 @@ fn a_bar_for_each_layer_in_the_colour_of_its_kind() {
     assert_eq!(different.len(), 7);
 }
 
+/// Labels end beside the bars and are not cut off on the left, in wide fonts either.
+#[test]
+fn labels_fit_beside_the_bars() {
+    const WIDTH: f64 = 0.68;
+    let mut report = report(&[]);
+    for (scale, error) in [(300.0, 0.9), (3e3, 0.009), (3e6, 9e-4), (3.0, 9e-7)] {
+        for input in &mut report.inputs {
+            input.largest = scale * input.median;
+        }
+        for layer in &mut report.layers {
+            layer.relative_error = Some(error);
+        }
+        let html = parsed(&page(&report).unwrap());
+        let labels = select(&html, "text[text-anchor=end]");
+        assert!(labels.len() > 18 * 2);
+        for label in labels {
+            let number = |name| label.attr(name).unwrap().parse::<f64>().unwrap();
+            let text: String = label.text().collect();
+            let width = WIDTH * number("font-size") * text.trim().chars().count() as f64;
+            assert!(width <= number("x"), "`{text}` takes {width}");
+        }
+    }
+}
+
+#[test]
+fn a_model_is_named_without_its_folder() {
+    let mut report = report(&[]);
+    for (model, name) in [
+        ("some/folder/m.gguf", "m.gguf"),
+        ("some/folder/", "folder"),
+        ("m", "m"),
+        ("/", "/"),
+    ] {
+        report.model = model.to_owned();
+        let html = parsed(&page(&report).unwrap());
+        let title: String = select(&html, "h1")[0].text().collect();
+        assert_eq!(title, format!("{name} pruned with wanda, 0.5"));
+    }
+}
+
 /// Without calibration there are no errors and no inputs to show.
 #[test]
 fn what_there_is_no_data_for_is_left_out() {
@@ -136,9 +176,8 @@ fn all_results_are_on_the_page() {
         "2:4".to_owned(),
         "4 x 40 tokens of".to_owned(),
         "3 x 32 tokens of".to_owned(),
-        continuation.prompt,
-        continuation.dense,
-        continuation.pruned,
+        continuation.prompt.clone() + &continuation.dense,
+        continuation.prompt + &continuation.pruned,
         "peak memory".to_owned(),
     ] {
         assert!(text.contains(&part), "`{part}` is not in: {text}");

@@ -3,10 +3,10 @@
 mod common;
 
 use candle_core::{DType, Tensor};
-use common::{Fixture, blocks, config, load, prune_args, rows, tensors};
+use common::{Fixture, blocks, config, load, prune_args, rows, tensors, weights};
 use prune_llm::{
     matrix,
-    model::{LinearKind, Model, Observer, Tap},
+    model::{LinearKind, Model, Observer, Tap, Unobserved},
     progress::Progress,
     report::Report,
     run::run,
@@ -22,13 +22,6 @@ fn fixture() -> Fixture {
 fn pruned(fixture: &Fixture, more: &[&str]) -> (Report, Model) {
     let report = fixture.run(more).unwrap();
     (report, load(&fixture.path("pruned")).model)
-}
-
-/// The rows of all linear layers.
-fn weights(model: &Model) -> Vec<Vec<Vec<f32>>> {
-    blocks(model)
-        .flat_map(|block| LinearKind::ALL.map(|kind| rows(block.linear(kind))))
-        .collect()
 }
 
 /// Weights that are neither zero nor what they were.
@@ -165,6 +158,6 @@ fn shared_gram_matrices_are_those_of_each_layer() {
             let found = rows(pruned.linear(*layer)).concat();
             assert_eq!(found, expected.into_raw_vec_and_offset().0, "{layer:?}");
         }
-        x = pruned.forward(&x, &rope).unwrap();
+        x = pruned.forward(&x, &rope, &mut Unobserved).unwrap();
     }
 }

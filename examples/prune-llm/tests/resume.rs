@@ -3,13 +3,13 @@
 mod common;
 
 use candle_core::DType;
-use common::{Fixture, config, deep_tensors, names_in, write_in_order};
+use common::{Fixture, assert_says, config, deep_tensors, names_in, write_in_order};
 use rand_pcg::{Pcg64, rand_core::Rng};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -23,74 +23,99 @@ fn fixture() -> Fixture {
     Fixture::new(&config, &deep_tensors(BLOCKS, DType::F32))
 }
 
-/// Every file of a folder.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let names = names_in(folder).into_iter();
+/// A file, or every file of a folder.
+fn contents(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    if path.is_file() {
+        return [(String::new(), fs::read(path).unwrap())].into();
+    }
+    let names = names_in(path).into_iter();
     names
         .map(|name| {
-            let contents = fs::read(folder.join(&name)).unwrap();
+            let contents = fs::read(path.join(&name)).unwrap();
             (name, contents)
         })
         .collect()
 }
 
+fn remove(path: &Path) {
+    if path.is_file() {
+        fs::remove_file(path).unwrap();
+    } else {
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+/// The folder of an unfinished run.
+fn unfinished(output: &Path) -> PathBuf {
+    let name = output.file_name().unwrap().to_str().unwrap();
+    output.with_file_name(format!(".{name}.unfinished"))
+}
+
 /// How many blocks an unfinished run has finished.
-fn finished_blocks(fixture: &Fixture) -> Option<u64> {
-    let state = fs::read(fixture.path(".pruned.unfinished/state.json")).ok()?;
+fn finished_blocks(output: &Path) -> Option<u64> {
+    let state = fs::read(unfinished(output).join("state.json")).ok()?;
     let state: Value = serde_json::from_slice(&state).unwrap();
     state["blocks"].as_u64()
 }
 
 #[test]
 fn killed_at_any_moment_it_ends_with_the_same_bytes() {
-    const KILLS: usize = 24;
     let fixture = fixture();
     let output = fixture.path("pruned");
-    let mut random = Pcg64::new(5, 1);
-    let (mut kills, mut kills_between_blocks) = (0, 0);
-    for more in [
+    let commands = [
         &["--method=wanda"] as &[_],
         &["--method=sparsegpt", "--pattern=2:4"],
         &["--method=magnitude", "--update=obs"],
-    ] {
-        let mut command =
-            fixture.command(&[more, &["--output", output.to_str().unwrap()]].concat());
+    ]
+    .map(|more| fixture.command(&[more, &["--output", output.to_str().unwrap()]].concat()));
+    kill_and_go_on(&fixture, &output, &mut commands.into_iter());
+}
+
+#[test]
+fn killed_at_any_moment_statistics_end_with_the_same_bytes() {
+    let fixture = fixture();
+    let commands = [&[][..], &["--gram"]].map(|more| fixture.calibrate_command("norms", more));
+    kill_and_go_on(&fixture, &fixture.path("norms"), &mut commands.into_iter());
+}
+
+/// Fails unless each command, killed at least eight times, writes what it writes undisturbed.
+fn kill_and_go_on(fixture: &Fixture, output: &Path, commands: &mut dyn Iterator<Item = Command>) {
+    const KILLS: usize = 8;
+    let mut random = Pcg64::new(5, 1);
+    let mut kills_between_blocks = 0;
+    for mut command in commands {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
         assert!(command.status().unwrap().success());
         let whole = start.elapsed();
-        let expected = contents(&output);
-        assert!(expected.len() > 3);
-        fs::remove_dir_all(&output).unwrap();
+        let expected = contents(output);
+        assert!(expected.len() > 3 || output.is_file());
+        remove(output);
 
-        let mut kills_now = 0;
-        while kills_now < KILLS / 3 {
+        let mut kills = 0;
+        while kills < KILLS {
             let mut child = command.spawn().unwrap();
             let share = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
             thread::sleep(whole.mul_f64(0.7 * share));
             if child.try_wait().unwrap().is_none() {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                kills_now += 1;
-                let blocks = finished_blocks(&fixture).unwrap_or(0);
+                kills += 1;
+                let blocks = finished_blocks(output).unwrap_or(0);
                 kills_between_blocks += usize::from(blocks > 0);
             }
             // There is nothing of it, or all.
             if output.exists() {
-                assert!(contents(&output) == expected);
-                fs::remove_dir_all(&output).unwrap();
+                assert!(contents(output) == expected);
+                remove(output);
             }
         }
-        kills += kills_now;
         assert!(command.status().unwrap().success());
-        assert!(contents(&output) == expected);
-        fs::remove_dir_all(&output).unwrap();
+        assert!(contents(output) == expected);
+        remove(output);
         assert_eq!(fixture.entries(), ["model", "text"]);
     }
-    assert!(
-        kills >= 20 && kills_between_blocks > 3,
-        "{kills_between_blocks} of {kills}"
-    );
+    assert!(kills_between_blocks > 3, "{kills_between_blocks}");
 }
 
 /// The program where no file may be longer than so many bytes, as when the disk is full.
@@ -134,15 +159,16 @@ fn a_full_disk_loses_nothing() {
     // At once, and after several blocks.
     for (limit, blocks) in [(size / 4, 0), (size * 7 / 10, 1)] {
         let message = error(limit);
-        for part in [
-            "model.safetensors",
-            "File too large",
-            "same command",
-            ".pruned.unfinished",
-        ] {
-            assert!(message.contains(part), "`{part}` is not in: {message}");
-        }
-        assert!(finished_blocks(&fixture).unwrap() >= blocks);
+        assert_says(
+            &message,
+            &[
+                "model.safetensors",
+                "File too large",
+                "same command",
+                ".pruned.unfinished",
+            ],
+        );
+        assert!(finished_blocks(&output).unwrap() >= blocks);
         assert!(!output.exists());
     }
     let mut command = command;
@@ -162,20 +188,17 @@ fn a_full_disk_loses_nothing() {
 fn what_was_begun_is_not_gone_on_with_as_something_else() {
     let (fixture, size) = blocks_last();
     let output = fixture.path("pruned");
-    let output = output.to_str().unwrap();
     let limit = size * 7 / 10;
-    let begun = limited(&fixture.command(&["--output", output]), limit)
-        .output()
-        .unwrap();
+    let command = fixture.command(&["--output", output.to_str().unwrap()]);
+    let begun = limited(&command, limit).output().unwrap();
     assert!(!begun.status.success());
-    let blocks = finished_blocks(&fixture);
+    let blocks = finished_blocks(&output);
     assert!(blocks > Some(0));
     let refused = |more: &[&str], parts: &[&str]| {
         let error = fixture.error(more);
-        for part in parts.iter().chain(&["unfinished", "start over"]) {
-            assert!(error.contains(part), "`{part}` is not in: {error}");
-        }
-        assert_eq!(finished_blocks(&fixture), blocks);
+        assert_says(&error, parts);
+        assert_says(&error, &["unfinished", "start over"]);
+        assert_eq!(finished_blocks(&output), blocks);
     };
     for (more, parts) in [
         (["--pattern", "2:4"], ["--pattern", "2:4"]),
@@ -229,16 +252,14 @@ fn statistics_stay_the_same_to_the_end() {
     let command = fixture.command(&[&line[..], &["--output", output.to_str().unwrap()]].concat());
     let begun = limited(&command, size * 7 / 10).output().unwrap();
     assert!(!begun.status.success());
-    let blocks = finished_blocks(&fixture);
+    let blocks = finished_blocks(&output);
     assert!(blocks > Some(0));
 
     let known = fs::read(&statistics).unwrap();
     fixture.calibrate("statistics", &["--gram", "--calibration-samples", "3"]);
     let error = fixture.error(&line);
-    for part in ["--statistics", "checksum", "start over"] {
-        assert!(error.contains(part), "`{part}` is not in: {error}");
-    }
-    assert_eq!(finished_blocks(&fixture), blocks);
+    assert_says(&error, &["--statistics", "checksum", "start over"]);
+    assert_eq!(finished_blocks(&output), blocks);
 
     fs::write(&statistics, known).unwrap();
     let resumed = fixture.run(&line).unwrap();
@@ -246,6 +267,80 @@ fn statistics_stay_the_same_to_the_end() {
     assert_eq!(resumed.inputs, whole.inputs);
     assert_eq!(resumed.continuation, whole.continuation);
     assert_eq!(fixture.entries(), ["model", "pruned", "statistics", "text"]);
+}
+
+/// A full disk, or a killed process, does not cost what was gathered; another text does not get
+/// into it.
+#[cfg(unix)]
+#[test]
+fn statistics_are_gone_on_with() {
+    let fixture = fixture();
+    let output = fixture.calibrate("norms", &["--gram"]);
+    let expected = contents(&output);
+    fs::remove_file(&output).unwrap();
+    let size = expected[""].len();
+
+    let command = fixture.calibrate_command("norms", &["--gram"]);
+    let begun = limited(&command, size * 7 / 10).output().unwrap();
+    assert!(!begun.status.success());
+    let message = String::from_utf8(begun.stderr).unwrap();
+    assert_says(
+        &message,
+        &[
+            "norms`",
+            "File too large",
+            "same command",
+            ".norms.unfinished",
+        ],
+    );
+    assert!(!output.exists());
+    let blocks = finished_blocks(&output);
+    assert!(blocks > Some(0));
+
+    for (more, part) in [
+        (
+            &["--gram", "--calibration-samples", "3"][..],
+            "--calibration",
+        ),
+        (&[], "--gram"),
+    ] {
+        let refused = fixture.calibrate_command("norms", more).output().unwrap();
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert_says(&message, &[part, "start over"]);
+        assert_eq!(finished_blocks(&output), blocks);
+    }
+    let mut command = command;
+    let resumed = command.output().unwrap();
+    let text = String::from_utf8(resumed.stdout).unwrap();
+    assert!(text.contains("going on after block"), "{text}");
+    assert!(contents(&output) == expected);
+    assert_eq!(fixture.entries(), ["model", "norms", "text"]);
+}
+
+/// Where a report cannot be written, the pruned model waits for another time.
+#[cfg(target_os = "linux")]
+#[test]
+fn reports_on_a_full_disk_lose_nothing() {
+    let fixture = fixture();
+    let output = fixture.path("pruned");
+    fixture.run(&[]).unwrap();
+    let expected = contents(&output);
+    fs::remove_dir_all(&output).unwrap();
+    for flag in ["--report", "--html"] {
+        let file = fixture.path("report");
+        // A device that is always full stands in for the disk.
+        std::os::unix::fs::symlink("/dev/full", fixture.path(".report.unfinished")).unwrap();
+        let line = [flag, file.to_str().unwrap()];
+        let message = fixture.error(&line);
+        assert_says(&message, &["report", "No space left", "same command"]);
+        assert_eq!(finished_blocks(&output), Some(BLOCKS as u64));
+        assert!(!output.exists());
+        fixture.run(&line).unwrap();
+        assert!(contents(&output) == expected);
+        assert_eq!(fixture.entries(), ["model", "pruned", "report", "text"]);
+        fs::remove_file(file).unwrap();
+        fs::remove_dir_all(&output).unwrap();
+    }
 }
 
 /// The second does not touch what the first is writing.

@@ -7,10 +7,10 @@ use candle_core::{
     quantized::{GgmlDType, QTensor, gguf_file},
 };
 use clap::Parser;
-use common::{Fixture, HIDDEN, INTERMEDIATE, LAYERS, blocks, config, load, rows, tensors};
+use common::{Fixture, HIDDEN, INTERMEDIATE, LAYERS, assert_says, config, load, tensors, weights};
 use prune_llm::{
     cli::Cli,
-    model::{LinearKind, Model},
+    model::LinearKind,
     progress::Progress,
     report::{Calibration, Report},
 };
@@ -32,18 +32,6 @@ fn run_with(fixture: &Fixture, files: &[&Path], more: &[&str]) -> anyhow::Result
 
 fn error_with(fixture: &Fixture, files: &[&Path], more: &[&str]) -> String {
     format!("{:#}", run_with(fixture, files, more).unwrap_err())
-}
-
-fn assert_says(error: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(error.contains(part), "`{part}` is not in: {error}");
-    }
-}
-
-fn weights(model: &Model) -> Vec<Vec<Vec<f32>>> {
-    blocks(model)
-        .flat_map(|block| LinearKind::ALL.map(|kind| rows(block.linear(kind))))
-        .collect()
 }
 
 #[test]

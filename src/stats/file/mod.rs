@@ -58,7 +58,7 @@ use std::io;
 use std::path::Path;
 
 pub use read::StatsFile;
-pub use write::StatsWriter;
+pub use write::{Checkpoint, StatsWriter};
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use super::Gram;
@@ -141,7 +141,7 @@ impl From<Gram> for LayerStats {
 ///
 /// [`Error::StatsFileAccess`] if the operating system refuses; what was there stays as it is.
 pub fn save(path: impl AsRef<Path>, layers: &BTreeMap<String, LayerStats>) -> Result<()> {
-    let mut writer = StatsWriter::create(path)?;
+    let mut writer = StatsWriter::create(path, layers.keys().cloned())?;
     for (layer, stats) in layers {
         writer.add(layer, stats)?;
     }
@@ -189,6 +189,14 @@ pub fn merge(
     }
     layers.extend(merged);
     Ok(())
+}
+
+fn damaged(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> Error {
+    Error::StatsFileDamaged {
+        path: path.to_owned(),
+        place: place.into(),
+        reason: reason.into(),
+    }
 }
 
 /// What the operating system refused.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::part::{Number, Part};
-use super::{FORMAT, LayerStats, VERSION, access};
+use super::{FORMAT, LayerStats, VERSION, access, damaged};
 use crate::error::{Error, Result};
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use crate::linalg::Symmetric;
@@ -194,14 +194,6 @@ impl StatsFile {
             .data_offsets;
         read_numbers(&mut self.file, self.start + start as u64, end - start)
             .map_err(|error| access(&self.path, "read", &error))
-    }
-}
-
-fn damaged(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> Error {
-    Error::StatsFileDamaged {
-        path: path.to_owned(),
-        place: place.into(),
-        reason: reason.into(),
     }
 }
 

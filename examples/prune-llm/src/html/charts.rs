@@ -22,7 +22,7 @@ const LINE: RGBColor = RGBColor(0xD5, 0xD9, 0xE0);
 const SIZE: (u32, u32) = (810, 450);
 const FONT: u32 = 48;
 /// Units that labels take beside and below the bars, with the ticks that keep them at a distance.
-const LABELS: (u32, u32) = (144, 72);
+const LABELS: (u32, u32) = (188, 72);
 const TICK: u32 = 14;
 
 /// A colour as style sheets write it.

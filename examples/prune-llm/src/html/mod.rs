@@ -11,7 +11,8 @@ use crate::{
 use anyhow::{Context, Result};
 use charts::{Axis, COLOURS, bars, hex};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use std::path::Path;
+use std::path::{MAIN_SEPARATOR, Path};
+use wanda::ErrorBasis;
 
 /// Writes the page, complete or not at all.
 ///
@@ -27,7 +28,7 @@ pub fn write(report: &Report, path: &Path) -> Result<()> {
 /// # Errors
 /// A chart cannot be drawn.
 pub fn page(report: &Report) -> Result<String> {
-    let title = format!("{} pruned with {}", report.model, report.recipe);
+    let title = format!("{} pruned with {}", name(report), report.recipe);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,6 +57,15 @@ pub fn page(report: &Report) -> Result<String> {
     Ok(page.into_string())
 }
 
+/// What the model is called, without where it is.
+fn name(report: &Report) -> &str {
+    let parts = report.model.rsplit(['/', MAIN_SEPARATOR]);
+    parts
+        .into_iter()
+        .find(|part| !part.is_empty())
+        .unwrap_or(&report.model)
+}
+
 /// The results that matter most.
 fn cards(report: &Report) -> Markup {
     let ratio = report.perplexity / report.dense_perplexity;
@@ -78,7 +88,7 @@ fn continuations(continuation: &Continuation) -> Markup {
         html! {
             div {
                 div.quiet { (model) }
-                (continuation.prompt) " " strong { (text) }
+                (continuation.prompt) strong { (text) }
             }
         }
     };
@@ -96,6 +106,8 @@ fn layers(report: &Report) -> Result<Markup> {
     let sparsity = |layer: &Layer| Some(layer.sparsity);
     let error = |layer: &Layer| layer.relative_error;
     let has_errors = report.layers.iter().any(|layer| error(layer).is_some());
+    let from_norms = |layer: &Layer| layer.error_basis == Some(ErrorBasis::InputNorms);
+    let from_norms = report.layers.iter().any(from_norms);
     Ok(html! {
         h2 { "Sparsity" }
         p.quiet { "The part of each layer's weights that is zero. From left to right: from the first block to the last." }
@@ -104,7 +116,9 @@ fn layers(report: &Report) -> Result<Markup> {
             h2 { "Relative error" }
             p.quiet {
                 "What pruning changes in each layer's output: the sum of squares of the difference \
-                 over that of the output, on the calibration data. All charts have the same scale."
+                 over that of the output, on the calibration data"
+                @if from_norms { ", computed from the norms of the inputs as if these were uncorrelated" }
+                ". All charts have the same scale."
             }
             (kinds(report, top(report.layers.iter().filter_map(error)), short, error)?)
         }
@@ -361,10 +375,11 @@ fn percent(fraction: f64) -> String {
     format!("{} %", percent.strip_suffix(".0").unwrap_or(&percent))
 }
 
-/// With two or three digits that count.
+/// With two or three digits that count, where a whole number does not have more.
 fn short(value: f64) -> String {
     let decimals = match value.abs() {
-        size if size > 0.0 && size < 0.001 => return format!("{value:.0e}"),
+        size if size > 0.0 && size < 0.001 => return format!("{value:.1e}").replace(".0e", "e"),
+        size if size < 0.01 => 4,
         size if size < 0.1 => 3,
         size if size < 100.0 => 2,
         _ => return format!("{value:.0}"),
@@ -375,10 +390,10 @@ fn short(value: f64) -> String {
 
 /// What a logarithm stands for; nothing between two powers of ten.
 fn power_of_ten(exponent: f64) -> String {
-    if exponent.fract() == 0.0 {
-        format!("{}×", 10f64.powf(exponent))
-    } else {
-        String::new()
+    match exponent {
+        e if e.fract() != 0.0 => String::new(),
+        e if e < 4.0 => format!("{}×", 10f64.powf(e)),
+        e => format!("1e{e}×"),
     }
 }
 
@@ -404,7 +419,9 @@ mod tests {
             (3.0, "3"),
             (100.0, "100"),
             (0.0123, "0.012"),
+            (0.001_234, "0.0012"),
             (2e-4, "2e-4"),
+            (2.46e-4, "2.5e-4"),
             (1234.0, "1234"),
         ] {
             assert_eq!(short(value), text);
@@ -412,7 +429,8 @@ mod tests {
         assert_eq!(percent(0.5), "50 %");
         assert_eq!(percent(0.4996), "50 %");
         assert_eq!(percent(0.625), "62.5 %");
-        assert_eq!(power_of_ten(2.0), "100×");
+        assert_eq!(power_of_ten(3.0), "1000×");
+        assert_eq!(power_of_ten(4.0), "1e4×");
         assert_eq!(power_of_ten(0.5), "");
         for (seconds, text) in [
             (0.0012, "1.2 ms"),

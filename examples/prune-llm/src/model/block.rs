@@ -17,7 +17,8 @@ pub trait Observer {
 }
 
 /// The observer of passes that nobody watches.
-struct Unobserved;
+#[derive(Debug)]
+pub struct Unobserved;
 
 impl Observer for Unobserved {
     fn input(&mut self, _: Tap, _: &Tensor) -> anyhow::Result<()> {
@@ -159,19 +160,12 @@ impl Block {
         Ok(block)
     }
 
-    /// Runs the block on `[sequences, tokens, hidden]`.
-    ///
-    /// # Errors
-    /// When candle cannot compute.
-    pub fn forward(&self, x: &Tensor, rope: &Rope) -> anyhow::Result<Tensor> {
-        self.run(x, rope, None, &mut Unobserved)
-    }
-
-    /// Runs the block and shows `observer` the input of every linear layer.
+    /// Runs the block on `[sequences, tokens, hidden]` and shows `observer` the input of every
+    /// linear layer.
     ///
     /// # Errors
     /// When candle cannot compute, or what the observer returns.
-    pub fn forward_observed(
+    pub fn forward(
         &self,
         x: &Tensor,
         rope: &Rope,
@@ -188,8 +182,8 @@ impl Block {
         self.run(x, rope, Some(cache), &mut Unobserved)
     }
 
-    /// Shows `observer` the input of every linear layer. The last layer's output is all that is
-    /// left out, since nothing in the block reads it.
+    /// Shows `observer` the same as [`forward`](Self::forward), without the output of the last
+    /// layer, which nothing in the block reads.
     ///
     /// # Errors
     /// When candle cannot compute, or what the observer returns.

@@ -353,7 +353,25 @@ fn architecture(value: &Value) -> Result<Architecture> {
 }
 
 fn attention(architecture: Architecture, raw: &Raw, layer: usize) -> Result<Attention> {
-    let rotary = match (&raw.no_rope_layers, raw.no_rope_layer_interval) {
+    let rotary = is_rotary(architecture, raw, layer)?;
+    let window = match architecture {
+        Architecture::Llama => None,
+        Architecture::Mistral => raw.sliding_window,
+        _ => raw.sliding_window.filter(|_| raw.use_sliding_window),
+    };
+    ensure!(
+        window != Some(0),
+        "`sliding_window` is 0: no token would see any other"
+    );
+    let window = match window {
+        Some(window) if slides(architecture, raw, layer, rotary)? => Some(window),
+        _ => None,
+    };
+    Ok(Attention { rotary, window })
+}
+
+fn is_rotary(architecture: Architecture, raw: &Raw, layer: usize) -> Result<bool> {
+    Ok(match (&raw.no_rope_layers, raw.no_rope_layer_interval) {
         _ if architecture != Architecture::SmolLm3 => true,
         (Some(layers), _) => {
             *layers
@@ -363,23 +381,12 @@ fn attention(architecture: Architecture, raw: &Raw, layer: usize) -> Result<Atte
         }
         (None, Some(interval)) => !(layer + 1).is_multiple_of(interval),
         (None, None) => true,
-    };
-    let window = match architecture {
-        Architecture::Llama => None,
-        Architecture::Mistral => raw.sliding_window,
-        _ => raw.sliding_window.filter(|_| raw.use_sliding_window),
-    };
-    let Some(window) = window else {
-        return Ok(Attention {
-            rotary,
-            window: None,
-        });
-    };
-    ensure!(
-        window > 0,
-        "`sliding_window` is 0: no token would see any other"
-    );
-    let slides = match (architecture, &raw.layer_types) {
+    })
+}
+
+/// Whether the window of a model that has one is that of this layer.
+fn slides(architecture: Architecture, raw: &Raw, layer: usize, rotary: bool) -> Result<bool> {
+    Ok(match (architecture, &raw.layer_types) {
         (Architecture::Mistral, _) => true,
         (_, Some(types)) => match types.get(layer).map(String::as_str) {
             Some("sliding_attention") => true,
@@ -389,10 +396,6 @@ fn attention(architecture: Architecture, raw: &Raw, layer: usize) -> Result<Atte
         },
         (Architecture::SmolLm3, None) => !rotary,
         (_, None) => raw.max_window_layers.is_none_or(|full| layer >= full),
-    };
-    Ok(Attention {
-        rotary,
-        window: slides.then_some(window),
     })
 }
 

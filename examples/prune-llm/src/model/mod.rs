@@ -16,7 +16,7 @@ mod source;
 
 pub use architecture::{Architecture, SUPPORTED};
 pub use attention::KvCache;
-pub use block::{Block, Observer, layer_name, tensor_name};
+pub use block::{Block, Observer, Unobserved, layer_name, tensor_name};
 pub use config::{Attention, Config, Llama3Scaling, RopeScaling};
 pub use layer::{LinearKind, Tap};
 pub use layout::FileLayout;

@@ -1,25 +1,32 @@
 //! Gathering the statistics of a dense model into a file.
 
-use super::names;
+use super::name;
 use crate::{
     cli::CalibrateArgs,
-    hidden::HiddenStates,
     input::{Input, Location},
     model::{Model, Tap},
     progress::Progress,
-    sample, setup, staging,
+    resume::Unfinished,
+    sample, settings, setup, staging,
     stats::InputStats,
     text::Sequences,
 };
 use anyhow::{Context, Result};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-use wanda::stats::file::StatsWriter;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use wanda::stats::file::{Checkpoint, StatsWriter};
+
+/// What is finished besides blocks.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Finished {
+    /// The text that was sampled, once it is.
+    sampled: Option<Sequences>,
+    /// How far the file is written, once there are blocks in it.
+    written: Option<Checkpoint>,
+}
 
 /// Runs the dense model over the calibration text and writes the statistics of all inputs; tells
-/// of it on standard output.
+/// of it on standard output. Goes on where the same job was stopped.
 ///
 /// # Errors
 /// The model or the text cannot be read, they do not fit each other, or the file cannot be
@@ -31,10 +38,20 @@ pub fn calibrate(args: &CalibrateArgs, progress: Progress) -> Result<()> {
         None => default_file(location.name(), args.gram),
     };
     staging::check_file(&output)?;
+    let path = location.path().to_owned();
     let input = location.open()?;
-    let texts = texts(args, &input, progress)?;
-    setup::announce(&input, Some(&texts));
-    write(&input.model, &texts, args.gram, &output, progress)?;
+    let given = given_text(args, &input)?;
+    let settings = settings::calibrate(args, &path, given.as_ref())?;
+    let mut job = Job {
+        args,
+        input,
+        unfinished: Unfinished::open(&output, settings)?,
+        progress,
+    };
+    if let Err(error) = job.work(given, &output) {
+        return Err(job.unfinished.stopped(error));
+    }
+    job.unfinished.discard()?;
     println!("written to `{}`", output.display());
     Ok(())
 }
@@ -44,45 +61,94 @@ fn default_file(model: &str, gram: bool) -> PathBuf {
     PathBuf::from(format!("{model}-{kind}.safetensors"))
 }
 
-/// The text that was given, or the same that pruning samples where there is none.
-fn texts(args: &CalibrateArgs, input: &Input, progress: Progress) -> Result<Sequences> {
+fn given_text(args: &CalibrateArgs, input: &Input) -> Result<Option<Sequences>> {
     let data = &args.data;
     let (count, length) = (data.calibration_samples, data.sequence_length);
-    if let Some(file) = &data.calibration {
-        return Sequences::from_file(file, &input.tokenizer, count, length);
-    }
-    let sampled = sample::texts(&input.model, 0..count, length, data.seed, progress)?;
-    Ok(Sequences::cut(&sampled, length))
+    let file = data.calibration.as_ref();
+    file.map(|file| Sequences::from_file(file, &input.tokenizer, count, length))
+        .transpose()
 }
 
-/// One block in memory at a time, whose statistics go to the file before the next one is read.
-fn write(
-    model: &Model,
-    texts: &Sequences,
-    gram: bool,
-    output: &Path,
+struct Job<'a> {
+    args: &'a CalibrateArgs,
+    input: Input,
+    unfinished: Unfinished<Finished>,
     progress: Progress,
-) -> Result<()> {
-    let folder = staging::parent(output);
-    fs::create_dir_all(folder).with_context(|| format!("cannot write `{}`", output.display()))?;
-    let mut writer = StatsWriter::create(output)?;
-    let mut hidden = HiddenStates::embed(model, texts, model.dtype()?)?;
-    let bar = progress.bar("calibrating", model.blocks() * hidden.batches());
-    for index in 0..model.blocks() {
-        let block = model.block(index)?.widened()?;
-        let mut stats = InputStats::new(&model.config, gram, |_| true);
-        let observed = if index + 1 < model.blocks() {
-            hidden.advance_observed(&block, &mut stats, &bar)
-        } else {
-            hidden.observe(&block, &mut stats, &bar)
-        };
-        observed.with_context(|| format!("calibration failed in block {index}"))?;
-        for tap in Tap::ALL {
-            if let Some((name, stats)) = names(index, tap).next().zip(stats.at(tap)) {
-                writer.add(&name, stats)?;
-            }
-        }
+}
+
+impl Job<'_> {
+    /// All between opening the model and clearing up.
+    fn work(&mut self, given: Option<Sequences>, output: &Path) -> Result<()> {
+        let text = given.map_or_else(|| self.sampled(), Ok)?;
+        setup::announce(&self.input, Some(&text));
+        let mut writer = self.writer(output)?;
+        self.gather(&text, &mut writer)?;
+        writer.finish()?;
+        staging::sync_folder(staging::parent(output))
     }
-    writer.finish()?;
-    staging::sync_folder(folder)
+
+    /// The same text that pruning samples where none is given, sampled now or before.
+    fn sampled(&mut self) -> Result<Sequences> {
+        if let Some(text) = &self.unfinished.work().sampled {
+            return Ok(text.clone());
+        }
+        let data = &self.args.data;
+        let (count, length) = (data.calibration_samples, data.sequence_length);
+        let model = &self.input.model;
+        let sampled = sample::texts(model, 0..count, length, data.seed, self.progress)?;
+        let text = Sequences::cut(&sampled, length);
+        self.unfinished.work_mut().sampled = Some(text.clone());
+        self.unfinished.save()?;
+        Ok(text)
+    }
+
+    /// The file, begun now or before.
+    fn writer(&self, output: &Path) -> Result<StatsWriter> {
+        let unfinished = self.unfinished.result();
+        Ok(match self.unfinished.work().written.clone() {
+            Some(written) => StatsWriter::resume(output, unfinished, written)?,
+            None => StatsWriter::create_resumable(output, unfinished, layers(&self.input.model))?,
+        })
+    }
+
+    /// Runs the blocks that are left, one in memory at a time.
+    fn gather(&mut self, text: &Sequences, writer: &mut StatsWriter) -> Result<()> {
+        let model = &self.input.model;
+        let (begun, blocks) = (self.unfinished.blocks(), model.blocks());
+        if begun > 0 {
+            println!("going on after block {begun} of {blocks}");
+        }
+        if begun == blocks {
+            return Ok(());
+        }
+        let mut hidden = self.unfinished.hidden(model, text)?;
+        let steps = (blocks - begun) * hidden.batches();
+        let bar = self.progress.bar("calibrating", steps);
+        for index in begun..blocks {
+            let block = model.block(index)?.widened()?;
+            let mut stats = InputStats::new(&model.config, self.args.gram, |_| true);
+            let last = index + 1 == blocks;
+            let observed = if last {
+                hidden.observe(&block, &mut stats, &bar)
+            } else {
+                hidden.advance(&block, &mut stats, &bar)
+            };
+            observed.with_context(|| format!("calibration failed in block {index}"))?;
+            for tap in Tap::ALL {
+                if let Some((name, stats)) = name(index, tap).zip(stats.at(tap)) {
+                    writer.add(&name, stats)?;
+                }
+            }
+            self.unfinished.work_mut().written = Some(writer.checkpoint()?);
+            self.unfinished.save_block((!last).then_some(&hidden))?;
+            self.progress.finished(index + 1, blocks);
+        }
+        Ok(())
+    }
+}
+
+/// The layers that the file is of.
+fn layers(model: &Model) -> impl Iterator<Item = String> {
+    let inputs = |index| Tap::ALL.into_iter().filter_map(move |tap| name(index, tap));
+    (0..model.blocks()).flat_map(inputs)
 }

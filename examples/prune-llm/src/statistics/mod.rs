@@ -22,8 +22,12 @@ use wanda::{
     stats::file::{LayerStats, StatsFile},
 };
 
-/// The names that the statistics of an input may have: those of the layers that read it. The first
-/// is what this program writes.
+/// The name that this program gives the statistics of an input.
+fn name(block: usize, tap: Tap) -> Option<String> {
+    names(block, tap).next()
+}
+
+/// The names that the statistics of an input may have: those of the layers that read it.
 fn names(block: usize, tap: Tap) -> impl Iterator<Item = String> {
     let layers = tap.layers().iter();
     layers.map(move |&layer| layer_name(block, layer))

@@ -1,6 +1,6 @@
 //! Inputs whose norms stand out: what makes the difference between magnitude and activations.
 
-use super::names;
+use super::name;
 use crate::{model::Tap, stats::InputStats};
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,7 @@ impl InputNorms {
 /// Of the inputs of a block that there are statistics of.
 pub fn of_block(block: usize, stats: &InputStats) -> impl Iterator<Item = InputNorms> {
     Tap::ALL.into_iter().filter_map(move |tap| {
-        let name = names(block, tap).next()?;
+        let name = name(block, tap)?;
         InputNorms::new(name, stats.at(tap)?.as_stats().sums_of_squares())
     })
 }

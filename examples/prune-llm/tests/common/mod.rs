@@ -16,7 +16,7 @@ use prune_llm::{
     cli::{Cli, Job, PruneArgs},
     compare::{Comparison, compare},
     input::{Input, Location},
-    model::{Block, Model},
+    model::{Block, LinearKind, Model, Unobserved},
     progress::Progress,
     report::Report,
     run::run,
@@ -215,33 +215,33 @@ impl Fixture {
 
     /// Writes the statistics of the model on the text, at a small size.
     pub fn calibrate(&self, name: &str, more: &[&str]) -> PathBuf {
-        let output = self.path(name);
-        let mut line = [
-            "prune-llm",
-            "calibrate",
-            "--output",
-            output.to_str().unwrap(),
-        ]
-        .to_vec();
-        let inputs = self.calibration_inputs(&self.model(), more);
-        line.extend(inputs.iter().map(String::as_str));
-        line.extend(more);
+        let mut line = vec!["prune-llm".to_owned()];
+        line.extend(self.calibrate_line(name, more));
         match Cli::try_parse_from(line).unwrap().job() {
             Job::Calibrate(args) => calibrate(&args, Progress::hidden()).unwrap(),
             other => panic!("{other:?}"),
         }
-        output
+        self.path(name)
     }
 
     /// The program itself, to be run on the model with the text, at a small size.
     pub fn command(&self, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prune-llm"));
-        command
-            .args(self.inputs(&self.model(), more))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+        program(self.inputs(&self.model(), more))
+    }
+
+    /// The same for writing statistics.
+    pub fn calibrate_command(&self, name: &str, more: &[&str]) -> Command {
+        program(self.calibrate_line(name, more))
+    }
+
+    fn calibrate_line(&self, name: &str, more: &[&str]) -> Vec<String> {
+        let output = self.path(name);
+        let mut line = ["calibrate", "--output", output.to_str().unwrap()]
+            .map(str::to_owned)
+            .to_vec();
+        line.extend(self.calibration_inputs(&self.model(), more));
+        line.extend(more.iter().map(|&word| word.to_owned()));
+        line
     }
 
     /// Arguments that name the model and the text, as far as `more` does not, and `more`.
@@ -288,6 +288,16 @@ impl Fixture {
     }
 }
 
+fn program(line: Vec<String>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prune-llm"));
+    command
+        .args(line)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
 /// Those of the arguments that `more` does not have.
 fn missing(arguments: &[(&str, &str)], more: &[&str]) -> Vec<String> {
     arguments
@@ -302,6 +312,13 @@ pub fn prune_args<S: AsRef<str>>(line: &[S]) -> anyhow::Result<PruneArgs> {
     match Cli::try_parse_from(line.iter().map(AsRef::as_ref))?.job() {
         Job::Prune(args) => Ok(args),
         other @ (Job::Compare(_) | Job::Calibrate(_)) => panic!("{other:?}"),
+    }
+}
+
+/// Fails unless a message has all of these parts.
+pub fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
     }
 }
 
@@ -387,12 +404,20 @@ pub fn blocks(model: &Model) -> impl Iterator<Item = Block> {
     (0..model.blocks()).map(|index| model.block(index).unwrap())
 }
 
+/// The rows of all linear layers.
+pub fn weights(model: &Model) -> Vec<Vec<Vec<f32>>> {
+    blocks(model)
+        .flat_map(|block| LinearKind::ALL.map(|kind| rows(block.linear(kind))))
+        .collect()
+}
+
 /// Logits of every position from this program's forward pass.
 pub fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
     let rope = model.rope(tokens.len()).unwrap();
     let mut x = model.embedding().unwrap().embed(tokens, 1).unwrap();
     for block in blocks(model) {
-        x = block.widened().unwrap().forward(&x, &rope).unwrap();
+        let block = block.widened().unwrap();
+        x = block.forward(&x, &rope, &mut Unobserved).unwrap();
     }
     let logits = model.output().unwrap().logits(&x).unwrap();
     logits.squeeze(0).unwrap().to_vec2().unwrap()

@@ -13,35 +13,16 @@ pub(super) fn config(file: &Container) -> Result<Config> {
     let metadata = &file.metadata;
     let name = metadata.text("general.architecture")?;
     let key = |part: &str| format!("{name}.{part}");
-    // Mistral goes by the name of Llama.
-    let architecture = Architecture::ALL
-        .into_iter()
-        .find(|known| name == known.model_type() && *known != Architecture::Mistral)
-        .with_context(|| format!("the architecture `{name}` is not supported; {SUPPORTED}"))?;
-    ensure!(
-        metadata
-            .optional_size(&key("expert_count"))?
-            .is_none_or(|experts| experts == 0),
-        "the model is a mixture of experts, which is not supported; {SUPPORTED}"
-    );
+    let window = metadata
+        .optional_size(&key("attention.sliding_window"))?
+        .filter(|&window| window > 0);
+    let architecture = architecture(file, window)?;
     let vocab_size = file
         .get("token_embd.weight")
         .and_then(|tensor| tensor.shape.dims().first().copied())
         .context("the file has no tensor `token_embd.weight`")?;
     let hidden_size = metadata.size(&key("embedding_length"))?;
     let heads = metadata.size(&key("attention.head_count"))?;
-    let window = metadata
-        .optional_size(&key("attention.sliding_window"))?
-        .filter(|&window| window > 0);
-    let architecture = match (architecture, window) {
-        (Architecture::Llama, Some(_)) => Architecture::Mistral,
-        (_, Some(window)) => bail!(
-            "`{}` is {window}, which is not supported for this architecture in GGUF files; use \
-             the model's Hugging Face folder",
-            key("attention.sliding_window")
-        ),
-        (architecture, None) => architecture,
-    };
     let mut config = Config {
         architecture,
         hidden_size,
@@ -94,6 +75,31 @@ pub(super) fn config(file: &Container) -> Result<Config> {
     config.rope_scaling = rope_scaling(file, &config)?;
     config.check()?;
     Ok(config)
+}
+
+fn architecture(file: &Container, window: Option<usize>) -> Result<Architecture> {
+    let metadata = &file.metadata;
+    let name = metadata.text("general.architecture")?;
+    // Mistral goes by the name of Llama.
+    let architecture = Architecture::ALL
+        .into_iter()
+        .find(|known| name == known.model_type() && *known != Architecture::Mistral)
+        .with_context(|| format!("the architecture `{name}` is not supported; {SUPPORTED}"))?;
+    let key = format!("{name}.expert_count");
+    let experts = metadata.optional_size(&key)?.unwrap_or(0);
+    ensure!(
+        experts == 0,
+        "this `{name}` is a mixture of experts (`{key}` is {experts}), which is not supported; \
+         {SUPPORTED}"
+    );
+    match (architecture, window) {
+        (Architecture::Llama, Some(_)) => Ok(Architecture::Mistral),
+        (_, Some(window)) => bail!(
+            "`{name}.attention.sliding_window` is {window}, which is not supported for this \
+             architecture in GGUF files; use the model's Hugging Face folder"
+        ),
+        (architecture, None) => Ok(architecture),
+    }
 }
 
 fn rope_scaling(file: &Container, config: &Config) -> Result<Option<RopeScaling>> {
