@@ -189,6 +189,49 @@ fn a_users_row_rule_prunes_rows() {
     assert_eq!(report.pruned(), 4);
 }
 
+/// Prunes the lowest half of every row, and says so.
+#[derive(Debug, Clone, Copy)]
+struct LowestHalf;
+
+impl SparsityPattern for LowestHalf {
+    fn check(&self, _: usize, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
+        project_rows(self, scores)
+    }
+
+    fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
+        Some(Box::new(*self))
+    }
+}
+
+impl RowRule for LowestHalf {
+    fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
+        marks.mark_lowest(0, scores, scores.len() / 2);
+    }
+
+    fn lowest(&self, columns: usize) -> Option<usize> {
+        Some(columns / 2)
+    }
+}
+
+#[test]
+fn a_users_rule_of_the_lowest_prunes_what_it_selects() {
+    for columns in [0, 1, 2, 63, 300, 1024, 2500] {
+        let dense = Array2::from_shape_fn((3, columns), |(i, j)| ((i + j * 7919) % 1009) as f32);
+        let pruner = Pruner::new(Magnitude, LowestHalf);
+        let mask = pruner.mask(&dense, &NoStats).expect("a mask");
+        let mut expected = dense.clone();
+        mask.apply(&mut expected).expect("the same shape");
+        let mut w = dense;
+        let report = pruner.prune(&mut w, &NoStats).expect("finite weights");
+        assert_eq!(report.pruned(), 3 * (columns / 2));
+        assert_eq!(w, expected);
+    }
+}
+
 #[test]
 fn a_users_row_rule_does_the_same_with_and_without_a_promise_of_valid_scores() {
     let stats = gathered(&array![[1.0_f32, 1.0, 1.0, 1.0]]);

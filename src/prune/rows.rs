@@ -48,18 +48,31 @@ pub(super) fn prune<A: Element>(
     gauge: &Gauge,
 ) -> Outcome {
     let columns = w.ncols();
-    let width = match rule.group() {
-        Some(group) => group.saturating_mul(CHUNK.div_ceil(group)).min(columns),
-        None => columns,
+    let (width, lowest) = match rule.group() {
+        Some(group) => (group.saturating_mul(CHUNK.div_ceil(group)), None),
+        None => (columns, rule.lowest(columns)),
+    };
+    let width = width.min(columns);
+    let decision = Decision {
+        scorer,
+        rule,
+        lowest: lowest.filter(|count| (1..columns).contains(count)),
     };
     for_each_few_rows(w, Scratch::new, |scratch, row, few| {
         let mut outcome = Outcome::default();
         for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), width).enumerate() {
-            scratch.marks.clear();
-            for (j, weights) in few.rows().into_iter().enumerate() {
-                scratch.decide(row + j, i * width, &weights, scorer, rule);
+            let Scratch {
+                decider,
+                marks,
+                stored,
+            } = &mut *scratch;
+            let words = words_for(few.ncols());
+            marks.clear();
+            marks.resize(few.nrows() * words, 0);
+            let runs = few.rows().into_iter().zip(marks.chunks_exact_mut(words));
+            for (j, (weights, marks)) in runs.enumerate() {
+                decider.mark((row + j, i * width), &weights, &decision, marks);
             }
-            let Scratch { marks, stored, .. } = &mut *scratch;
             outcome.add(&finish(&mut few, marks, i * width, gauge, stored));
         }
         outcome
@@ -131,70 +144,81 @@ fn finish<A: Element>(
     outcome
 }
 
+/// How rows are decided.
+struct Decision<'a, T> {
+    scorer: &'a dyn Scorer<T>,
+    rule: &'a dyn RowRule<T>,
+    /// How many of a row go, if those are the lowest, and neither none nor all.
+    lowest: Option<usize>,
+}
+
 /// The memory a thread works in.
 struct Scratch<A: Element> {
-    stored: Vec<A>,
-    widened: Vec<A::Compute>,
-    scores: Vec<A::Compute>,
+    decider: Decider<A::Compute>,
     marks: Vec<u64>,
-    stream: Stream<A::Compute>,
+    stored: Vec<A>,
 }
 
 impl<A: Element> Scratch<A> {
     fn new() -> Self {
         Self {
-            stored: Vec::new(),
-            widened: Vec::new(),
-            scores: Vec::new(),
+            decider: Decider {
+                widened: Vec::new(),
+                scores: Vec::new(),
+                stream: Stream::new(),
+            },
             marks: Vec::new(),
-            stream: Stream::new(),
+            stored: Vec::new(),
         }
     }
+}
 
-    /// Marks what is to be pruned of a run of weights, which stands in `row` from column `start`
-    /// on. The marks are added behind those that are there.
-    fn decide(
+/// The memory that rows are decided in.
+struct Decider<T> {
+    widened: Vec<T>,
+    scores: Vec<T>,
+    stream: Stream<T>,
+}
+
+impl<T: Real> Decider<T> {
+    /// Marks what is to be pruned of a run of weights, which begins at `place`, a row and a column.
+    /// None are marked yet.
+    fn mark<A: Element<Compute = T>>(
         &mut self,
-        row: usize,
-        start: usize,
+        place: (usize, usize),
         weights: &ArrayView1<'_, A>,
-        scorer: &dyn Scorer<A::Compute>,
-        rule: &dyn RowRule<A::Compute>,
+        decision: &Decision<'_, T>,
+        marks: &mut [u64],
     ) {
-        let words = self.marks.len();
-        self.marks.resize(words + words_for(weights.len()), 0);
-        if let Some(run) = weights.as_slice()
-            && let Some(count) = rule.lowest(run.len())
-            && (1..run.len()).contains(&count)
-            && self.decide_in_passing(row, start, run, scorer, count, words)
+        if let (Some(count), Some(run)) = (decision.lowest, weights.as_slice())
+            && self.mark_in_passing(place, run, decision.scorer, count, marks)
         {
             return;
         }
         let run = widened(weights, &mut self.widened);
-        let out = kernels::aligned(&mut self.scores, run.len());
-        scorer.score(row, start, run, out);
-        let marks = &mut self.marks[words..];
+        let scores = kernels::aligned(&mut self.scores, run.len());
+        decision.scorer.score(place.0, place.1, run, scores);
         marks.fill(0);
-        rule.select(out, &mut MaskRow::new(marks, run.len()));
+        decision
+            .rule
+            .select(scores, &mut MaskRow::new(marks, run.len()));
     }
 
-    /// Marks the `count` lowest of a run of weights, from word `words` of the marks on, while they
-    /// are scored. Returns whether that succeeded, as it mostly does.
-    fn decide_in_passing(
+    /// Marks the `count` lowest of a run of weights while they are scored. Returns whether that
+    /// succeeded, as it mostly does.
+    fn mark_in_passing<A: Element<Compute = T>>(
         &mut self,
-        row: usize,
-        start: usize,
+        (row, start): (usize, usize),
         run: &[A],
-        scorer: &dyn Scorer<A::Compute>,
+        scorer: &dyn Scorer<T>,
         count: usize,
-        words: usize,
+        marks: &mut [u64],
     ) -> bool {
-        let mut score = |from: usize, out: &mut [A::Compute]| {
+        let mut score = |from: usize, out: &mut [T]| {
             let weights = widened_run(&run[from..from + out.len()], &mut self.widened);
             scorer.score(row, start + from, weights, out);
         };
         self.stream.begin(run.len(), count, &mut score);
-        let marks = &mut self.marks[words..];
         for from in (0..run.len()).step_by(CHUNK) {
             let len = CHUNK.min(run.len() - from);
             let chunk = kernels::aligned(&mut self.scores, len);
