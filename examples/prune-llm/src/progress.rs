@@ -47,10 +47,10 @@ impl Progress {
         self.show == Show::Bars
     }
 
-    /// A bar of `steps` steps, gone when dropped.
+    /// A bar of `steps` steps, gone when dropped; none where there is nothing to do.
     #[must_use]
     pub fn bar(self, what: &'static str, steps: usize) -> ProgressBar {
-        if !self.has_bars() {
+        if !self.has_bars() || steps == 0 {
             return ProgressBar::hidden();
         }
         let style = ProgressStyle::with_template("{msg:>12} {wide_bar} {pos}/{len}, {eta} left")
