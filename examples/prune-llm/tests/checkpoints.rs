@@ -382,8 +382,8 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
 #[test]
 fn a_log_tells_how_far_a_run_is_and_what_it_wrote() {
     let fixture = Fixture::new(&config(), &tensors(DType::F32));
-    let paths = ["pruned", "r.json", "p.html"].map(|name| fixture.path(name).display().to_string());
-    let [output, report, page] = &paths;
+    let paths = ["r.json", "p.html", "pruned"].map(|name| fixture.path(name).display().to_string());
+    let [report, page, output] = &paths;
     let line = ["--output", output, "--report", report, "--html", page];
     let result = fixture.command(&line).output().unwrap();
     let lines = |bytes: Vec<u8>| -> Vec<String> {
@@ -394,7 +394,7 @@ fn a_log_tells_how_far_a_run_is_and_what_it_wrote() {
         (1..=common::LAYERS).map(|b| format!("block {b} of {} is finished", common::LAYERS));
     assert_eq!(lines(result.stderr), blocks.collect::<Vec<_>>());
     let told = lines(result.stdout);
-    let files = ["model", "report", "page"].into_iter().zip(&paths);
+    let files = ["report", "page", "model"].into_iter().zip(&paths);
     let files = files.map(|(what, path)| format!("{what} written to `{path}`"));
     assert_eq!(told[told.len() - 3..], files.collect::<Vec<_>>());
 }
