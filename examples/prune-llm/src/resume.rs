@@ -29,8 +29,34 @@ const REPLACED: &str = "replaced";
 pub struct Unfinished<W> {
     folder: PathBuf,
     state: State<W>,
-    /// Held as long as the work goes on, and let go by the system however it ends.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// Keeps others from a folder as long as the work goes on; let go by the system however it ends.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn take(folder: &Path, output: &Path) -> Result<Self> {
+        let context = || format!("cannot write to the folder `{}`", folder.display());
+        let file = File::create(folder.join(LOCK)).with_context(context)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(fs::TryLockError::WouldBlock) => bail!(
+                "another run is writing `{}`; wait for it, or choose another place with `--output`",
+                output.display()
+            ),
+            Err(fs::TryLockError::Error(error)) => Err(error).with_context(context),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that is just being started has the file too, and would hold on to the lock.
+        // If this fails it is let go when the file is closed everywhere.
+        let _ = self.0.unlock();
+    }
 }
 
 /// How far the work has come.
@@ -52,7 +78,7 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
         let folder = folder_for(output)?;
         let context = || format!("cannot write to the folder `{}`", folder.display());
         fs::create_dir_all(&folder).with_context(context)?;
-        let lock = lock(&folder, output)?;
+        let lock = Lock::take(&folder, output)?;
         let replaced = folder.join(REPLACED);
         if replaced.is_dir() && !output.exists() {
             // Stopped between moving the old one away and the new one there.
@@ -199,20 +225,6 @@ fn may_get_further(error: &Error) -> bool {
         let refused = cause.downcast_ref::<wanda::Error>();
         cause.is::<io::Error>() || matches!(refused, Some(wanda::Error::StatsFileAccess { .. }))
     })
-}
-
-/// Keeps others from the folder.
-fn lock(folder: &Path, output: &Path) -> Result<File> {
-    let context = || format!("cannot write to the folder `{}`", folder.display());
-    let lock = File::create(folder.join(LOCK)).with_context(context)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => bail!(
-            "another run is writing `{}`; wait for it, or choose another place with `--output`",
-            output.display()
-        ),
-        Err(fs::TryLockError::Error(error)) => Err(error).with_context(context),
-    }
 }
 
 fn folder_for(output: &Path) -> Result<PathBuf> {
