@@ -7,7 +7,7 @@ use ndarray::{ArrayRef2, ArrayViewMut2, Axis};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::matrix::{change, check_bounds};
+use crate::matrix::{change_row, check_bounds};
 use crate::parallel;
 
 /// Marks some weights of a matrix, one bit each.
@@ -196,7 +196,7 @@ impl Mask {
         let rows: Vec<_> = w.axis_iter_mut(Axis(0)).enumerate().collect();
         parallel::map(rows, Vec::new, |buffer, (row, mut weights)| {
             let marks = self.row_words(row);
-            change(&mut weights, buffer, |run| {
+            change_row(&mut weights, buffer, |run| {
                 kernels::zero_marked(run, marks, 1.0, &[], 0)
             });
         });

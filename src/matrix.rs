@@ -118,7 +118,7 @@ pub(crate) fn stride<A>(matrix: &ArrayRef2<A>) -> usize {
 
 /// Changes a row as a run of values: the row itself where it is one, else a copy in `buffer`, which
 /// is written back.
-pub(crate) fn change<A: Copy, R>(
+pub(crate) fn change_row<A: Copy, R>(
     row: &mut ArrayViewMut1<'_, A>,
     buffer: &mut Vec<A>,
     work: impl FnOnce(&mut [A]) -> R,

@@ -89,13 +89,13 @@ impl<T: Real> RowRule<T> for KeepOfRow {
     }
 }
 
-/// Prunes every weight that scores below a threshold.
+/// A pattern that is a rule for single rows and nothing else.
 #[derive(Debug, Clone, Copy)]
-struct Below(f32);
+struct RowByRow<R>(R);
 
-impl SparsityPattern for Below {
+impl<R: RowRule + Copy + Debug> SparsityPattern for RowByRow<R> {
     fn name(&self) -> String {
-        format!("below {}", self.0)
+        format!("row by row {:?}", self.0)
     }
 
     fn check(&self, _: usize, _: usize) -> Result<()> {
@@ -103,13 +103,17 @@ impl SparsityPattern for Below {
     }
 
     fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-        project_rows(self, scores)
+        project_rows(&self.0, scores)
     }
 
     fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
-        Some(Box::new(*self))
+        Some(Box::new(self.0))
     }
 }
+
+/// Prunes every weight that scores below a threshold.
+#[derive(Debug, Clone, Copy)]
+struct Below(f32);
 
 impl RowRule for Below {
     fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
@@ -183,7 +187,7 @@ fn a_users_row_rule_prunes_rows() {
     assert_eq!(validate(&w, &KeepOfRow { keep: 1 }), Ok(()));
 
     let mut w = weights();
-    let pruner = Pruner::new(Magnitude, Below(0.45));
+    let pruner = Pruner::new(Magnitude, RowByRow(Below(0.45)));
     let report = pruner.prune(&mut w, &NoStats).expect("a fine layer");
     assert_eq!(w, array![[4.0, -1.0, 0.5, 3.0], [0.0, 0.0, 0.0, 0.0]]);
     assert_eq!(report.pruned(), 4);
@@ -192,20 +196,6 @@ fn a_users_row_rule_prunes_rows() {
 /// Prunes the lowest half of every row, and says so.
 #[derive(Debug, Clone, Copy)]
 struct LowestHalf;
-
-impl SparsityPattern for LowestHalf {
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-        project_rows(self, scores)
-    }
-
-    fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
-        Some(Box::new(*self))
-    }
-}
 
 impl RowRule for LowestHalf {
     fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
@@ -221,7 +211,7 @@ impl RowRule for LowestHalf {
 fn a_users_rule_of_the_lowest_prunes_what_it_selects() {
     for columns in [0, 1, 2, 63, 300, 1024, 2500] {
         let dense = Array2::from_shape_fn((3, columns), |(i, j)| ((i + j * 7919) % 1009) as f32);
-        let pruner = Pruner::new(Magnitude, LowestHalf);
+        let pruner = Pruner::new(Magnitude, RowByRow(LowestHalf));
         let mask = pruner.mask(&dense, &NoStats).expect("a mask");
         let mut expected = dense.clone();
         mask.apply(&mut expected).expect("the same shape");

@@ -298,30 +298,24 @@ impl Search {
         let place = self.count as f64 * size as f64 / len as f64;
         let (low, high) = self.range::<T>();
         let halves = (low, T::from_key(low.key().midpoint(high.key())));
+        // A pivot, if it is in the range that is left.
+        let settled = |pivot: Option<usize>| {
+            let pivot = pivot.map(|i| pivots[i]);
+            pivot.filter(|pivot| (low..=high).contains(pivot))
+        };
         if self.rounds > ROUNDS {
             halves
         } else if self.rounds % 2 == 1 {
-            let pivot = highest_below(&ranks, place).map(|i| pivots[i]);
-            let pivot = pivot.filter(|pivot| (low..=high).contains(pivot));
-            pivot.map_or(halves, |pivot| (pivot, pivot))
+            settled(highest_below(&ranks, place)).map_or(halves, |pivot| (pivot, pivot))
         } else {
-            let below = highest_below(&ranks, place - aside).map_or(low, |i| pivots[i]);
+            let below = settled(highest_below(&ranks, place - aside)).unwrap_or(low);
             // Many may be equal to it.
-            if f64::from(rank_up_to(words, below)) >= place + aside {
-                return (below, below);
-            }
-            let above = lowest_from(&ranks, place + aside).map_or(high, |i| pivots[i]);
-            let settled = |pivot| {
-                if pivot < low || pivot > high {
-                    None
-                } else {
-                    Some(pivot)
-                }
+            let above = if f64::from(rank_up_to(words, below)) >= place + aside {
+                below
+            } else {
+                settled(lowest_from(&ranks, place + aside)).unwrap_or(high)
             };
-            (
-                settled(below).unwrap_or(low),
-                settled(above).unwrap_or(high),
-            )
+            (below, above)
         }
     }
 

@@ -11,7 +11,7 @@ use crate::element::{Element, Real, widened, widened_run};
 use crate::error::{Error, Result};
 use crate::kernels::{self, RowCost, Stream, WORD};
 use crate::mask::{Mask, MaskRow, words_for};
-use crate::matrix::{change, stride};
+use crate::matrix::{change_row, stride};
 use crate::metric::Scorer;
 use crate::parallel::{self, rows_a_task};
 use crate::pattern::RowRule;
@@ -134,7 +134,7 @@ fn finish<A: Element>(
             .unwrap_or(&[]);
         for (mut weights, marks) in few.rows_mut().into_iter().zip(marks.chunks_exact(words)) {
             let marks = &marks[i * (CHUNK / WORD)..];
-            let (zeros, cost) = change(&mut weights, buffer, |run| {
+            let (zeros, cost) = change_row(&mut weights, buffer, |run| {
                 kernels::zero_marked(run, marks, gauge.weight_scale, energies, ahead)
             });
             outcome.zeros += zeros;
@@ -156,6 +156,7 @@ struct Decision<'a, T> {
 struct Scratch<A: Element> {
     decider: Decider<A::Compute>,
     marks: Vec<u64>,
+    /// A row that is not a run, while it is zeroed.
     stored: Vec<A>,
 }
 
