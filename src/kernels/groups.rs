@@ -48,11 +48,10 @@ kernel! {
     /// # Algorithm
     ///
     /// ```text
-    /// for each distance d below the size of a group
-    ///     less = for every score, whether the one d places on is lower
-    ///     where both are of one group
-    ///         less       says of the earlier one that it outranks one more
-    ///         not less   says of the later one that it outranks one more
+    /// for each distance d up to half the size of a group
+    ///     before = for every score, whether the one d places on, round the group, goes before it
+    ///         before, says of the score that one more goes before it
+    ///     not before, says so of the one d places on
     /// rank = how often that was said
     /// a score goes if its rank is less than the number of those to go
     /// ```
@@ -73,9 +72,6 @@ kernel! {
     }
 }
 
-/// Scores that are looked at to rank 64: as many, and those that the last of them are compared with.
-const WINDOW: usize = WORD + SMALL_GROUP;
-
 /// Marks groups of `OF` scores, which is 2 to the power of `BITS`.
 #[inline(always)]
 fn rank_words<T: Real, const OF: usize, const BITS: usize>(
@@ -85,38 +81,33 @@ fn rank_words<T: Real, const OF: usize, const BITS: usize>(
     marks: &mut [u64],
 ) {
     let excess = OF.saturating_sub(keep);
-    for (i, mark) in marks.iter_mut().enumerate().take(scores.len() / WORD) {
-        let scores = &scores[i * WORD..];
-        if let Some(window) = scores.first_chunk() {
-            *mark = rank_word::<T, OF, BITS>(simd, window, excess);
-        } else {
-            // Past the end there are no scores, and none that those before are compared with.
-            let mut window = [T::zero(); WINDOW];
-            window[..scores.len()].copy_from_slice(scores);
-            *mark = rank_word::<T, OF, BITS>(simd, &window, excess);
-        }
+    for (mark, scores) in marks.iter_mut().zip(scores.as_chunks().0) {
+        *mark = rank_word::<T, OF, BITS>(simd, scores, excess);
     }
 }
 
-/// Marks groups among the first 64 of some scores.
+/// Marks groups among 64 scores.
 #[inline(always)]
 fn rank_word<T: Real, const OF: usize, const BITS: usize>(
     simd: impl Simd,
-    scores: &[T; WINDOW],
+    scores: &[T; WORD],
     excess: usize,
 ) -> u64 {
     let mut rank = [0_u64; BITS];
-    for distance in 1..OF {
-        let (Some(run), Some(other)) = (scores.first_chunk(), scores[distance..].first_chunk())
-        else {
-            continue;
-        };
-        let less = T::less(simd, other, run);
-        let earlier = starts(OF, OF - distance);
-        let later = earlier << distance;
-        add(&mut rank, less & earlier, !(less << distance) & later);
+    for distance in 1..OF / 2 {
+        let before = T::goes_before::<OF>(simd, scores, distance);
+        add(&mut rank, before, rotate(!before, OF, distance));
     }
+    // Half a group on is half a group back.
+    add(&mut rank, T::goes_before::<OF>(simd, scores, OF / 2), 0);
     is_below(&rank, excess)
+}
+
+/// Moves every bit `distance` places on in its group of `of`, and from the end of it to its start.
+#[inline(always)]
+const fn rotate(word: u64, of: usize, distance: usize) -> u64 {
+    let first = starts(of, distance);
+    (word << distance & !first) | (word >> (of - distance) & first)
 }
 
 /// A word whose every run of `of` bits begins with `ones` ones.

@@ -41,41 +41,37 @@ const SMALL: usize = 2048;
 /// The scores are narrowed down to those around the wanted one, see [`Search`], again and again,
 /// until all that are left are equal or fill no more than a word.
 pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
+    cut_between(scores, count, (T::zero(), T::infinity()))
+}
+
+/// The same for scores that lie between two of `range`, or are equal to one of these.
+pub(super) fn cut_between<T: Real>(scores: &[T], count: usize, range: (T, T)) -> Cut<T> {
     let zero = T::zero();
+    let search = Search::between(scores.len(), count, range);
     if scores.len() <= SMALL {
-        narrow_down(
-            scores,
-            count,
-            &mut [zero; 1024 + WORD],
-            &mut [zero; 256 + WORD],
-        )
+        let (mut held, mut room) = ([zero; 1024 + WORD], [zero; 256 + WORD]);
+        narrow_down(scores, search, &mut held, &mut room)
     } else {
-        narrow_down(
-            scores,
-            count,
-            &mut [zero; 4096 + WORD],
-            &mut [zero; 1024 + WORD],
-        )
+        let (mut held, mut room) = ([zero; 4096 + WORD], [zero; 1024 + WORD]);
+        narrow_down(scores, search, &mut held, &mut room)
     }
 }
 
-/// Finds the score of rank `count` with room for the scores that are left, and room for those that
-/// are left of these.
-fn narrow_down<T: Real>(scores: &[T], count: usize, held: &mut [T], room: &mut [T]) -> Cut<T> {
+/// Finds the wanted score with room for the scores that are left, and room for those that are left
+/// of these.
+fn narrow_down<T: Real>(scores: &[T], search: Search, held: &mut [T], room: &mut [T]) -> Cut<T> {
     let (mut held, mut room) = (held, room);
-    let (mut scores, mut count) = (scores, count);
+    let (mut scores, mut search) = (scores, search);
     let mut len;
     loop {
         if scores.len() <= WORD {
-            return rank(scores, count);
+            return rank(scores, search.count);
         }
-        match hold(scores, count, held) {
+        match hold(scores, &mut search, held) {
             Narrowed::Found(cut) => return cut,
-            Narrowed::Held {
-                len: left,
-                count: rank,
-            } => (len, count) = (left, rank),
+            Narrowed::Held(left) => len = left,
         }
+        search = Search::between(len, search.count - search.below, search.range::<T>());
         std::mem::swap(&mut held, &mut room);
         scores = &room[..len];
     }
@@ -85,15 +81,16 @@ fn narrow_down<T: Real>(scores: &[T], count: usize, held: &mut [T], room: &mut [
 enum Narrowed<T> {
     /// Only scores that are all equal.
     Found(Cut<T>),
-    /// Fewer scores, which are held, with the wanted one of rank `count`.
-    Held { len: usize, count: usize },
+    /// So many, which are held.
+    Held(usize),
 }
 
 /// Narrows scores down until there are fewer and there is `room` for them.
-fn hold<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<T> {
-    let mut search = Search::new(scores.len(), count);
+fn hold<T: Real>(scores: &[T], search: &mut Search, room: &mut [T]) -> Narrowed<T> {
     loop {
-        let (low, high) = if scores.len() > SORTED {
+        let (low, high) = if let Some(bracket) = search.bracket_by_place() {
+            bracket
+        } else if scores.len() > SORTED {
             search.bracket(&mut sample(scores, search.rounds), DEVIATIONS)
         } else {
             let read = |start: usize, out: &mut [T]| {
@@ -107,8 +104,7 @@ fn hold<T: Real>(scores: &[T], count: usize, room: &mut [T]) -> Narrowed<T> {
             // Many equal scores are better met on their own.
             && len < scores.len() / 4 * 3
         {
-            let count = count - found.below;
-            return Narrowed::Held { len, count };
+            return Narrowed::Held(len);
         }
         if let Some(cut) = search.found() {
             return Narrowed::Found(cut);
@@ -215,7 +211,10 @@ const ROUNDS: usize = 16;
 
 /// Half the width of a bracket, see [`Search::bracket`]. One that misses costs another pass, one
 /// that is wide more to copy.
-const DEVIATIONS: f64 = 2.0;
+const DEVIATIONS: f64 = 2.5;
+
+/// Which part of the scores of a narrow range may lie elsewhere than if they were spread evenly.
+const UNEVEN: f64 = 32.0;
 
 impl Search {
     /// The search for the score of rank `count`, counted from 1, among `len`.
@@ -228,6 +227,33 @@ impl Search {
             up_to: len,
             rounds: 0,
         }
+    }
+
+    /// The same where the scores are known to lie in a range.
+    fn between<T: Real>(len: usize, count: usize, (low, high): (T, T)) -> Self {
+        Self {
+            low: low.key(),
+            high: high.key(),
+            ..Self::new(len, count)
+        }
+    }
+
+    /// From where to where the wanted score is likely to lie, if scores are spread evenly over the
+    /// range they lie in. That is only tried once, and where the range has an end.
+    fn bracket_by_place<T: Real>(&self) -> Option<(T, T)> {
+        let (low, high) = self.range::<T>();
+        if self.rounds > 0 || !high.is_finite() {
+            return None;
+        }
+        let len = self.left() as f64;
+        let place = (self.count - self.below) as f64;
+        let part = place / len;
+        let aside = DEVIATIONS * (place * (1.0 - part)).sqrt() + len / UNEVEN;
+        let at = |place: f64| {
+            let part = T::from_f64((place / len).clamp(0.0, 1.0));
+            (low + (high - low) * part).min(high)
+        };
+        Some((at(place - aside), at(place + aside)))
     }
 
     /// From where to where the wanted score is likely to lie, judged from some of the scores.
@@ -286,7 +312,7 @@ impl Search {
             let part = self.count as f64 / len as f64;
             (
                 size,
-                DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt(),
+                DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt() + 1.0,
             )
         };
         let pivots: [T; PIVOTS] = std::array::from_fn(|i| sample[i * size / PIVOTS]);
@@ -298,25 +324,20 @@ impl Search {
         let place = self.count as f64 * size as f64 / len as f64;
         let (low, high) = self.range::<T>();
         let halves = (low, T::from_key(low.key().midpoint(high.key())));
-        // A pivot, if it is in the range that is left.
-        let settled = |pivot: Option<usize>| {
-            let pivot = pivot.map(|i| pivots[i]);
-            pivot.filter(|pivot| (low..=high).contains(pivot))
-        };
         if self.rounds > ROUNDS {
-            halves
-        } else if self.rounds % 2 == 1 {
-            settled(highest_below(&ranks, place)).map_or(halves, |pivot| (pivot, pivot))
-        } else {
-            let below = settled(highest_below(&ranks, place - aside)).unwrap_or(low);
-            // Many may be equal to it.
-            let above = if f64::from(rank_up_to(words, below)) >= place + aside {
-                below
-            } else {
-                settled(lowest_from(&ranks, place + aside)).unwrap_or(high)
-            };
-            (below, above)
+            return halves;
         }
+        if self.rounds % 2 == 1 {
+            // A pivot, if it is in the range that is left.
+            return highest_below(&ranks, place)
+                .map(|i| pivots[i])
+                .filter(|pivot| (low..=high).contains(pivot))
+                .map_or(halves, |pivot| (pivot, pivot));
+        }
+        let around = |place: f64| around(words, &pivots, &ranks, place);
+        let below = around(place - aside).0.unwrap_or(low);
+        let above = around(place + aside).1.unwrap_or(high);
+        (below.max(low).min(high), above.max(low).min(high))
     }
 
     /// Keeps the scores from `low` to `high` if the wanted one is among them, or else those on the
@@ -357,6 +378,32 @@ impl Search {
             ties: self.count - self.below,
         })
     }
+}
+
+/// From where to where the score is that as many of a sample are below as `place` says. Between two
+/// pivots it is where it would be if scores were spread evenly.
+fn around<T: Real>(
+    words: &[[T; WORD]],
+    pivots: &[T; PIVOTS],
+    ranks: &[u32; PIVOTS],
+    place: f64,
+) -> (Option<T>, Option<T>) {
+    let after = lowest_from(ranks, place);
+    let Some(before) = highest_below(ranks, place) else {
+        return (None, after.map(|i| pivots[i]));
+    };
+    let score = pivots[before];
+    // Many may be equal to it.
+    let up_to = f64::from(rank_up_to(words, score));
+    if up_to >= place {
+        return (Some(score), Some(score));
+    }
+    let Some(after) = after else {
+        return (Some(score), None);
+    };
+    let part = (place - up_to) / (f64::from(ranks[after]) - up_to);
+    let score = score + (pivots[after] - score) * T::from_f64(part);
+    (Some(score), Some(score))
 }
 
 /// Where the highest of the ranks is that are below `limit`.

@@ -1,7 +1,7 @@
 //! Which are the lowest of scores that come run by run, and are not kept?
 
 use super::dispatch::kernel;
-use super::select::{Search, Survey, cut, mark_up_to_cut, survey_marking};
+use super::select::{Search, Survey, cut_between, mark_up_to_cut, survey_marking};
 use super::simd::WORD;
 use crate::element::Real;
 
@@ -88,7 +88,7 @@ impl<T: Real> Stream<T> {
         self.chosen.resize(within / WORD + 2, 0);
         if let Some(held) = held {
             let held = &self.held[..held];
-            let cut = cut(held, count);
+            let cut = cut_between(held, count, self.bracket);
             mark_up_to_cut(held, cut.threshold, cut.ties, &mut self.chosen, 0);
         } else {
             self.chosen[..count / WORD].fill(u64::MAX);

@@ -1,19 +1,19 @@
 //! AVX2: 8 numbers of `f32`, or 4 of `f64`, a vector.
 
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_and_si256,
-    _mm256_andnot_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_cmp_pd, _mm256_cmp_ps,
-    _mm256_cmpeq_epi16, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64, _mm256_loadu_pd, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_movemask_pd, _mm256_movemask_ps, _mm256_permutevar8x32_ps,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_slli_epi16, _mm256_slli_epi32, _mm256_slli_epi64,
-    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32,
-    _mm256_sub_epi64, _pdep_u64,
+    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_andnot_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castsi256_ps,
+    _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64,
+    _mm256_cmpgt_epi32, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_pd,
+    _mm256_movemask_ps, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256,
+    _mm256_slli_epi16, _mm256_slli_epi32, _mm256_slli_epi64, _mm256_storeu_pd, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_sub_epi64, _pdep_u64,
 };
 
 use num_traits::ToPrimitive;
 
-use super::{AddMarked, Clear, Compare, Deposit, WORD};
+use super::{AddMarked, Clear, Compare, Deposit, Portable, Rotation, WORD};
 
 /// The proof that the machine has AVX2, and the instructions on bits of the same generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,8 @@ macro_rules! compare {
         $compare:ident,
         $mask:ident,
         $store:ident,
-        $compress:ident
+        $compress:ident,
+        { $($order:tt)* }
     ) => {
         impl Compare<$t> for Avx2 {
             #[inline(always)]
@@ -67,12 +68,7 @@ macro_rules! compare {
                 })
             }
 
-            #[inline(always)]
-            fn less(self, left: &[$t; WORD], right: &[$t; WORD]) -> u64 {
-                word!(32 / size_of::<$t>(), |left, right| {
-                    $mask($compare::<_CMP_LT_OQ>($load(left), $load(right)))
-                })
-            }
+            $($order)*
 
             #[inline(always)]
             fn survey(
@@ -115,7 +111,27 @@ compare!(
     _mm256_cmp_ps,
     _mm256_movemask_ps,
     _mm256_storeu_ps,
-    compress_ps
+    compress_ps,
+    {
+        #[inline(always)]
+        fn goes_before<const OF: usize>(self, run: &[f32; WORD], distance: usize) -> u64 {
+            if OF > 8 {
+                return Portable.goes_before::<OF>(run, distance);
+            }
+            let to = &Rotation::<OF, 8>::TO[distance];
+            let is_earlier = &Rotation::<OF, 8>::IS_EARLIER[distance];
+            // As integers, the bits of numbers that are not negative order like the numbers, and
+            // one more makes what is equal less.
+            word!(8, |run| {
+                let numbers = _mm256_loadu_si256(run.cast());
+                let to = _mm256_loadu_si256(to.as_ptr().cast());
+                let other = _mm256_permutevar8x32_epi32(numbers, to);
+                let is_earlier = _mm256_loadu_si256(is_earlier.as_ptr().cast());
+                let raised = _mm256_add_epi32(numbers, is_earlier);
+                _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(raised, other)))
+            })
+        }
+    }
 );
 compare!(
     f64,
@@ -124,7 +140,8 @@ compare!(
     _mm256_cmp_pd,
     _mm256_movemask_pd,
     _mm256_storeu_pd,
-    compress_pd
+    compress_pd,
+    {}
 );
 
 /// For each set of lanes, the numbers of those lanes, then of others: what moves the lanes of the

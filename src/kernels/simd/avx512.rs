@@ -1,16 +1,18 @@
 //! AVX-512: vectors of 64 bytes. Comparisons give bits right away, and bits choose lanes.
 
 use std::arch::x86_64::{
-    _CMP_GT_OQ, _CMP_LT_OQ, _mm512_cmp_pd_mask, _mm512_cmp_ps_mask, _mm512_loadu_epi16,
-    _mm512_loadu_epi32, _mm512_loadu_epi64, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_mask_add_pd,
-    _mm512_maskz_compress_pd, _mm512_maskz_compress_ps, _mm512_maskz_mov_epi16,
-    _mm512_maskz_mov_epi32, _mm512_maskz_mov_epi64, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_epi16, _mm512_storeu_epi32,
-    _mm512_storeu_epi64, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_testn_epi16_mask,
-    _mm512_testn_epi32_mask, _mm512_testn_epi64_mask, _pdep_u64,
+    _CMP_GT_OQ, _CMP_LT_OQ, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_epi64,
+    _mm512_cmp_pd_mask, _mm512_cmp_ps_mask, _mm512_cmplt_epi32_mask, _mm512_cmplt_epi64_mask,
+    _mm512_cvtepi32_epi64, _mm512_loadu_epi16, _mm512_loadu_epi32, _mm512_loadu_epi64,
+    _mm512_loadu_pd, _mm512_loadu_ps, _mm512_mask_add_pd, _mm512_maskz_compress_pd,
+    _mm512_maskz_compress_ps, _mm512_maskz_mov_epi16, _mm512_maskz_mov_epi32,
+    _mm512_maskz_mov_epi64, _mm512_permutexvar_epi32, _mm512_permutexvar_epi64, _mm512_set1_epi16,
+    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_epi16,
+    _mm512_storeu_epi32, _mm512_storeu_epi64, _mm512_storeu_pd, _mm512_storeu_ps,
+    _mm512_testn_epi16_mask, _mm512_testn_epi32_mask, _mm512_testn_epi64_mask, _pdep_u64,
 };
 
-use super::{AddMarked, Avx2, Clear, Compare, Deposit, LANES, WORD};
+use super::{AddMarked, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
 
 /// The proof that the machine has AVX-512 with its extensions for bytes and words, for double and
 /// quad words, and for shorter vectors, and all that [`Avx2`] stands for.
@@ -41,7 +43,17 @@ macro_rules! word {
 
 macro_rules! compare {
     (
-        $t:ty, $load:ident, $set:ident, $compare:ident, $compress:ident, $store:ident
+        $t:ty,
+        $load:ident,
+        $set:ident,
+        $compare:ident,
+        $compress:ident,
+        $store:ident,
+        $load_integers:ident,
+        $load_lanes:expr,
+        $permute:ident,
+        $add:ident,
+        $less:ident
     ) => {
         impl Compare<$t> for Avx512 {
             #[inline(always)]
@@ -59,9 +71,22 @@ macro_rules! compare {
             }
 
             #[inline(always)]
-            fn less(self, left: &[$t; WORD], right: &[$t; WORD]) -> u64 {
-                word!(64 / size_of::<$t>(), |left, right| {
-                    $compare::<_CMP_LT_OQ>($load(left), $load(right))
+            fn goes_before<const OF: usize>(self, run: &[$t; WORD], distance: usize) -> u64 {
+                const LANES: usize = 64 / size_of::<$t>();
+                if OF > LANES {
+                    return Portable.goes_before::<OF>(run, distance);
+                }
+                // As integers, the bits of numbers that are not negative order like the numbers,
+                // and one more makes what is equal less.
+                let to = &Rotation::<OF, LANES>::TO[distance];
+                let is_earlier = &Rotation::<OF, LANES>::IS_EARLIER[distance];
+                word!(LANES, |run| {
+                    let numbers = $load_integers(run.cast());
+                    let other = $permute($load_lanes(to.as_ptr().cast()), numbers);
+                    $less(
+                        other,
+                        $add(numbers, $load_lanes(is_earlier.as_ptr().cast())),
+                    )
                 })
             }
 
@@ -105,7 +130,12 @@ compare!(
     _mm512_set1_ps,
     _mm512_cmp_ps_mask,
     _mm512_maskz_compress_ps,
-    _mm512_storeu_ps
+    _mm512_storeu_ps,
+    _mm512_loadu_epi32,
+    _mm512_loadu_epi32,
+    _mm512_permutexvar_epi32,
+    _mm512_add_epi32,
+    _mm512_cmplt_epi32_mask
 );
 compare!(
     f64,
@@ -113,7 +143,12 @@ compare!(
     _mm512_set1_pd,
     _mm512_cmp_pd_mask,
     _mm512_maskz_compress_pd,
-    _mm512_storeu_pd
+    _mm512_storeu_pd,
+    _mm512_loadu_epi64,
+    |lanes| _mm512_cvtepi32_epi64(_mm256_loadu_si256(lanes)),
+    _mm512_permutexvar_epi64,
+    _mm512_add_epi64,
+    _mm512_cmplt_epi64_mask
 );
 
 impl Deposit for Avx512 {

@@ -46,8 +46,20 @@ pub trait Compare<T>: Copy {
     /// `run[i] > bound`
     fn above(self, run: &[T; WORD], bound: T) -> u64;
 
-    /// `left[i] < right[i]`
-    fn less(self, left: &[T; WORD], right: &[T; WORD]) -> u64;
+    /// Whether the number `distance` places on goes before number `i` where groups of `OF` are
+    /// sorted: is lower, or equal and earlier in the group. After the last of a group comes its
+    /// first. Numbers are not negative.
+    #[inline(always)]
+    fn goes_before<const OF: usize>(self, run: &[T; WORD], distance: usize) -> u64
+    where
+        T: Copy + PartialOrd,
+    {
+        bits(|i| {
+            let place = (i % OF + distance) % OF;
+            let other = run[(i - i % OF) + place];
+            other < run[i] || (place < i % OF && other == run[i])
+        })
+    }
 
     /// Which numbers are below `low`, and which from `low` to `high`. The latter are copied, in
     /// order, to the front of `out`. What comes after them in `out` may change too.
@@ -145,6 +157,55 @@ clearable!(u16);
 clearable!(u32);
 clearable!(u64);
 
+/// A word from its bits.
+///
+/// Vectors make bytes of comparisons; a multiplication then gathers the lowest bit of eight bytes
+/// in the highest byte: byte `i` of the factors moves bit `8 i` to bit `56 + i`, and no two of the
+/// moved bits meet.
+#[inline(always)]
+fn bits(bit: impl Fn(usize) -> bool) -> u64 {
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let mut bytes = [0_u8; WORD];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from(bit(i));
+    }
+    let eights = bytes.as_chunks::<8>().0.iter().enumerate();
+    eights.fold(0, |word, (i, &eight)| {
+        word | (u64::from_le_bytes(eight).wrapping_mul(GATHER) >> 56) << (8 * i)
+    })
+}
+
+/// Where lanes look in groups of `OF` lanes, for each distance below `OF`.
+struct Rotation<const OF: usize, const LANES: usize>;
+
+impl<const OF: usize, const LANES: usize> Rotation<OF, LANES> {
+    /// The lane so many places on, round the group.
+    const TO: [[i32; LANES]; OF] = Self::table(false);
+    /// 1 where that is earlier in the group, else 0.
+    const IS_EARLIER: [[i32; LANES]; OF] = Self::table(true);
+
+    const fn table(is_earlier: bool) -> [[i32; LANES]; OF] {
+        let mut table = [[0; LANES]; OF];
+        let mut distance = 0;
+        while distance < OF {
+            let mut lane = 0;
+            while lane < LANES {
+                let to = lane - lane % OF + (lane % OF + distance) % OF;
+                #[allow(clippy::cast_possible_truncation, reason = "there are few lanes")]
+                let number = if is_earlier {
+                    (to < lane) as i32
+                } else {
+                    to.cast_signed() as i32
+                };
+                table[distance][lane] = number;
+                lane += 1;
+            }
+            distance += 1;
+        }
+        table
+    }
+}
+
 /// A type that every instruction set compares. Sealed with [`Real`](crate::Real).
 pub trait Comparable: Sized {
     /// Whether each of 64 numbers is below a bound.
@@ -153,8 +214,8 @@ pub trait Comparable: Sized {
     /// Whether each of 64 numbers is above a bound.
     fn above(simd: impl Simd, run: &[Self; WORD], bound: Self) -> u64;
 
-    /// Whether each of 64 numbers is less than its partner.
-    fn less(simd: impl Simd, left: &[Self; WORD], right: &[Self; WORD]) -> u64;
+    /// See [`Compare::goes_before`].
+    fn goes_before<const OF: usize>(simd: impl Simd, run: &[Self; WORD], distance: usize) -> u64;
 
     /// See [`Compare::survey`].
     fn survey(
@@ -180,8 +241,12 @@ macro_rules! comparable {
             }
 
             #[inline(always)]
-            fn less(simd: impl Simd, left: &[Self; WORD], right: &[Self; WORD]) -> u64 {
-                simd.less(left, right)
+            fn goes_before<const OF: usize>(
+                simd: impl Simd,
+                run: &[Self; WORD],
+                distance: usize,
+            ) -> u64 {
+                simd.goes_before::<OF>(run, distance)
             }
 
             #[inline(always)]
@@ -241,25 +306,51 @@ mod tests {
         assert_eq!(out[..expected.len()], expected);
     }
 
-    fn check<S: Simd>(simd: S, left: &[f64; WORD], right: &[f64; WORD], bound: f64) {
-        assert_eq!(simd.below(left, bound), bits(|i| left[i] < bound));
-        assert_eq!(simd.above(left, bound), bits(|i| left[i] > bound));
-        assert_eq!(simd.less(left, right), bits(|i| left[i] < right[i]));
-        // Scores are numbers.
-        let scores = left.map(|x| if x.is_nan() { 0.0 } else { x });
+    fn check<S: Simd>(simd: S, run: &[f64; WORD], bound: f64) {
+        check_bound(simd, run, bound);
+        // Scores are numbers, and not negative.
+        let scores = run.map(|x| if x > 0.0 { x } else { 0.0 });
         let high = bound + 3.0;
         check_survey(simd, &scores, bound, high);
+        check_order(simd, &scores);
         #[allow(clippy::cast_possible_truncation, reason = "any number will do")]
-        check_survey(simd, &scores.map(|x| x as f32), bound as f32, high as f32);
+        let (run, bound, high) = (run.map(|x| x as f32), bound as f32, high as f32);
         #[allow(clippy::cast_possible_truncation, reason = "any number will do")]
-        let (left, right, bound) = (
-            left.map(|x| x as f32),
-            right.map(|x| x as f32),
-            bound as f32,
-        );
-        assert_eq!(simd.below(&left, bound), bits(|i| left[i] < bound));
-        assert_eq!(simd.above(&left, bound), bits(|i| left[i] > bound));
-        assert_eq!(simd.less(&left, &right), bits(|i| left[i] < right[i]));
+        let scores = scores.map(|x| x as f32);
+        check_bound(simd, &run, bound);
+        check_survey(simd, &scores, bound, high);
+        check_order(simd, &scores);
+    }
+
+    fn check_bound<T: Copy + PartialOrd>(simd: impl Compare<T>, run: &[T; WORD], bound: T) {
+        assert_eq!(simd.below(run, bound), bits(|i| run[i] < bound));
+        assert_eq!(simd.above(run, bound), bits(|i| run[i] > bound));
+    }
+
+    fn check_order<T: Copy + PartialOrd>(simd: impl Compare<T>, run: &[T; WORD]) {
+        check_order_of_groups::<T, 2>(simd, run);
+        check_order_of_groups::<T, 4>(simd, run);
+        check_order_of_groups::<T, 8>(simd, run);
+        check_order_of_groups::<T, 16>(simd, run);
+    }
+
+    fn check_order_of_groups<T: Copy + PartialOrd, const OF: usize>(
+        simd: impl Compare<T>,
+        run: &[T; WORD],
+    ) {
+        let mut order: Vec<usize> = (0..WORD).collect();
+        for group in order.chunks_mut(OF) {
+            group.sort_by(|&i, &j| run[i].partial_cmp(&run[j]).expect("numbers"));
+        }
+        let rank = |i| order.iter().position(|&j| j == i);
+        for distance in 1..OF {
+            let expected = bits(|i| rank(i / OF * OF + (i + distance) % OF) < rank(i));
+            assert_eq!(
+                simd.goes_before::<OF>(run, distance),
+                expected,
+                "{OF}, {distance}"
+            );
+        }
     }
 
     fn check_clear<B: Clearable + std::fmt::Debug>(simd: impl Simd, run: &[B; WORD], marks: u64) {
@@ -311,13 +402,12 @@ mod tests {
     proptest! {
         #[test]
         fn every_instruction_set_compares_alike(
-            left in numbers(),
-            right in numbers(),
+            run in numbers(),
             bound in numbers()
                 .prop_map(|numbers| numbers[0])
                 .prop_filter("a number", |x| !x.is_nan()),
         ) {
-            on_each!(check(&left, &right, bound));
+            on_each!(check(&run, bound));
         }
 
         #[test]
