@@ -1,9 +1,10 @@
 //! Which are the lowest of each group? The rule of N:M patterns.
 
 use super::dispatch::kernel;
+use super::score::{Scaled, Words};
 use super::select::mark_lowest;
 use super::simd::{Simd, WORD};
-use crate::element::Real;
+use crate::element::{Element, Real};
 
 /// Marks the lowest of every run of `of` scores, all but `keep`; score `j` is bit `j` of `marks`,
 /// which is clear.
@@ -15,12 +16,7 @@ pub(crate) fn mark_lowest_of_groups<T: Real>(
     of: usize,
     marks: &mut [u64],
 ) {
-    // Groups that fill words are ranked a word at a time.
-    let whole = if of.is_power_of_two() && of <= SMALL_GROUP {
-        scores.len() / WORD * WORD
-    } else {
-        0
-    };
+    let whole = whole_words(scores.len(), of);
     let (words, rest) = scores.split_at(whole);
     mark_lowest_in_words(words, keep, of, marks);
     for (i, group) in rest.chunks(of).enumerate() {
@@ -36,6 +32,15 @@ pub(crate) fn mark_lowest_of_groups<T: Real>(
             let column = first + j;
             marks[column / 64] |= u64::from(rank < excess) << (column % 64);
         }
+    }
+}
+
+/// How many of `len` scores are ranked a word at a time: those in whole words, if groups fill words.
+pub(crate) fn whole_words(len: usize, of: usize) -> usize {
+    if of.is_power_of_two() && of <= SMALL_GROUP {
+        len / WORD * WORD
+    } else {
+        0
     }
 }
 
@@ -61,28 +66,45 @@ kernel! {
     fn mark_lowest_in_words<T: Real>(
         simd; scores: &[T], keep: usize, of: usize, marks: &mut [u64],
     ) {
-        // With these numbers known, compilers write every step out.
-        match of {
-            2 => rank_words::<T, 2, 1>(simd, scores, keep, marks),
-            4 => rank_words::<T, 4, 2>(simd, scores, keep, marks),
-            8 => rank_words::<T, 8, 3>(simd, scores, keep, marks),
-            16 => rank_words::<T, 16, 4>(simd, scores, keep, marks),
-            _ => {}
-        }
+        rank_words(simd, scores, keep, of, marks);
     }
 }
 
-/// Marks groups of `OF` scores, which is 2 to the power of `BITS`.
+kernel! {
+    /// The same of scores that are computed meanwhile. There are whole words of them.
+    pub(crate) fn mark_lowest_of_scaled_groups<A: Element>(
+        simd; scores: Scaled<'_, A>, keep: usize, of: usize, marks: &mut [u64],
+    ) {
+        rank_words(simd, scores, keep, of, marks);
+    }
+}
+
+/// Marks groups in words of scores.
 #[inline(always)]
-fn rank_words<T: Real, const OF: usize, const BITS: usize>(
+fn rank_words<T: Real>(
     simd: impl Simd,
-    scores: &[T],
+    scores: impl Words<T>,
     keep: usize,
+    of: usize,
     marks: &mut [u64],
 ) {
-    let excess = OF.saturating_sub(keep);
-    for (mark, scores) in marks.iter_mut().zip(scores.as_chunks().0) {
-        *mark = rank_word::<T, OF, BITS>(simd, scores, excess);
+    let excess = of.saturating_sub(keep);
+    let marks = marks.iter_mut().take(scores.len() / WORD).enumerate();
+    // With these numbers known, compilers write every step out.
+    match of {
+        2 => {
+            marks.for_each(|(i, mark)| *mark = rank_word::<T, 2, 1>(simd, &scores.word(i), excess))
+        }
+        4 => {
+            marks.for_each(|(i, mark)| *mark = rank_word::<T, 4, 2>(simd, &scores.word(i), excess))
+        }
+        8 => {
+            marks.for_each(|(i, mark)| *mark = rank_word::<T, 8, 3>(simd, &scores.word(i), excess))
+        }
+        16 => {
+            marks.for_each(|(i, mark)| *mark = rank_word::<T, 16, 4>(simd, &scores.word(i), excess))
+        }
+        _ => {}
     }
 }
 

@@ -38,10 +38,10 @@ pub(crate) use accumulate::{RUNS, add, add_squares};
 use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
-pub(crate) use groups::mark_lowest_of_groups;
+pub(crate) use groups::{mark_lowest_of_groups, mark_lowest_of_scaled_groups, whole_words};
 pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};
-pub(crate) use score::{abs, scaled_abs, widen};
+pub(crate) use score::{Scaled, scaled_abs, widen};
 pub(crate) use select::{Cut, Search, Survey, cut, mark_lowest, mark_split, survey_marking};
 pub(crate) use simd::{Clearable, Comparable, WORD};
 pub(crate) use stream::{Stream, keep};

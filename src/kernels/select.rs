@@ -4,8 +4,9 @@
 
 use super::dispatch::kernel;
 use super::mark::{MarkWriter, padded};
+use super::score::{Scaled, Words};
 use super::simd::{Simd, WORD};
-use crate::element::Real;
+use crate::element::{Element, Real};
 
 /// Marks the `count` lowest of `scores`; score `j` is bit `start + j` of `marks`.
 pub(crate) fn mark_lowest<T: Real>(scores: &[T], count: usize, marks: &mut [u64], start: usize) {
@@ -122,21 +123,27 @@ fn sample<T: Real>(scores: &[T], round: usize) -> [T; 1024] {
 }
 
 kernel! {
-    /// Ranks no more than 64 scores.
+    /// The score of rank `count` among no more than 64: each that is tried leaves only those on one
+    /// side of it.
     fn rank<T: Real>(simd; scores: &[T], count: usize) -> Cut<T> {
         // What is added comes last.
         let run = padded(scores, T::infinity());
-        let mut cut = Cut { threshold: T::infinity(), ties: count };
-        for &score in scores {
+        // Those that may be the wanted one.
+        let mut left = u64::MAX;
+        while left != 0 {
+            let score = run[left.trailing_zeros() as usize];
             let below = T::below(simd, &run, score);
             let up_to = !T::above(simd, &run, score);
-            let (below, up_to) = (below.count_ones() as usize, up_to.count_ones() as usize);
-            if below < count && count <= up_to {
-                cut = Cut { threshold: score, ties: count - below };
-                break;
+            let lower = below.count_ones() as usize;
+            if count <= lower {
+                left &= below;
+            } else if count > up_to.count_ones() as usize {
+                left &= !up_to;
+            } else {
+                return Cut { threshold: score, ties: count - lower };
             }
         }
-        cut
+        Cut { threshold: T::infinity(), ties: count }
     }
 }
 
@@ -475,31 +482,48 @@ kernel! {
     }
 }
 
+kernel! {
+    /// The same of scores that are computed meanwhile.
+    pub(crate) fn survey_scaled<A: Element>(
+        simd;
+        scores: Scaled<'_, A>,
+        low: A::Compute,
+        high: A::Compute,
+        room: &mut [A::Compute],
+        below: &mut [u64],
+        within: &mut [u64],
+    ) -> Survey {
+        survey_words(simd, scores, (low, high), room, |i, lower, inside| {
+            below[i] = lower;
+            within[i] = inside;
+        })
+    }
+}
+
 /// Surveys scores in words, and gives what was found in each to `note`.
 #[inline(always)]
 fn survey_words<T: Real>(
     simd: impl Simd,
-    scores: &[T],
+    scores: impl Words<T>,
     bracket: (T, T),
     room: &mut [T],
     mut note: impl FnMut(usize, u64, u64),
 ) -> Survey {
     let mut found = Survey::default();
-    let (words, rest) = scores.as_chunks();
-    for (i, run) in words.iter().enumerate() {
-        let (below, within) = found.add_word(simd, run, bracket, room);
+    let (words, rest) = (scores.len() / WORD, scores.len() % WORD);
+    for i in 0..words {
+        let (below, within) = found.add_word(simd, &scores.word(i), bracket, room);
         note(i, below, within);
     }
-    if !rest.is_empty() {
-        let run = padded(rest, T::infinity());
-        let (below, within) = found.add_word(simd, &run, bracket, room);
+    if rest > 0 {
+        let (below, within) = found.add_word(simd, &scores.rest(), bracket, room);
         // What was added to fill the word was found last.
         if bracket.1 == T::infinity() {
-            let excess = WORD - rest.len();
+            let excess = WORD - rest;
             found.within -= excess;
             found.held = found.held.map(|held| held - excess);
         }
-        note(words.len(), below, within & ((1 << rest.len()) - 1));
+        note(words, below, within & ((1 << rest) - 1));
     }
     found
 }

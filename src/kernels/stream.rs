@@ -1,9 +1,10 @@
 //! Which are the lowest of scores that come run by run, and are not kept?
 
 use super::dispatch::kernel;
-use super::select::{Search, Survey, cut_between, mark_up_to_cut, survey_marking};
+use super::score::Scaled;
+use super::select::{Search, Survey, cut_between, mark_up_to_cut, survey_marking, survey_scaled};
 use super::simd::WORD;
-use crate::element::Real;
+use crate::element::{Element, Real};
 
 /// Marks the lowest scores of a row that comes in runs.
 ///
@@ -59,16 +60,37 @@ impl<T: Real> Stream<T> {
     /// Adds a run of scores, and marks those that are surely among the lowest. All runs but the
     /// last are of whole words.
     pub(crate) fn add(&mut self, scores: &[T], marks: &mut [u64]) {
-        let (low, high) = self.bracket;
+        self.survey(marks, |(low, high), room, marks, within| {
+            survey_marking(scores, low, high, room, marks, within)
+        });
+    }
+
+    /// The same of scores that are computed meanwhile.
+    pub(crate) fn add_scaled<A: Element<Compute = T>>(
+        &mut self,
+        scores: Scaled<'_, A>,
+        marks: &mut [u64],
+    ) {
+        self.survey(marks, |(low, high), room, marks, within| {
+            survey_scaled(scores, low, high, room, marks, within)
+        });
+    }
+
+    /// Surveys the next run, given the bracket, room for scores in it, and where to mark those below
+    /// it and those in it.
+    fn survey(
+        &mut self,
+        marks: &mut [u64],
+        run: impl FnOnce((T, T), &mut [T], &mut [u64], &mut [u64]) -> Survey,
+    ) {
         let words = self.within.len();
         self.within.resize(words + marks.len(), 0);
         let room = match self.found.held {
             // Equal scores are known without being held.
-            Some(held) if low < high => &mut self.held[held..],
+            Some(held) if self.bracket.0 < self.bracket.1 => &mut self.held[held..],
             _ => &mut [],
         };
-        let within = &mut self.within[words..];
-        let found = survey_marking(scores, low, high, room, marks, within);
+        let found = run(self.bracket, room, marks, &mut self.within[words..]);
         self.found.add(&found);
     }
 

@@ -1,9 +1,9 @@
 //! Magnitude pruning.
 
+use super::scaled::ScaledMagnitude;
 use super::{ImportanceMetric, Scorer};
 use crate::element::Real;
 use crate::error::Result;
-use crate::kernels;
 use crate::matrix::Rows;
 use crate::stats::ActivationStats;
 
@@ -40,19 +40,10 @@ impl<T: Real> ImportanceMetric<T> for Magnitude {
 
     fn prepare<'a>(
         &'a self,
-        _: &dyn Rows<T>,
+        weights: &dyn Rows<T>,
         _: &'a dyn ActivationStats,
     ) -> Result<Box<dyn Scorer<T> + 'a>> {
-        Ok(Box::new(Magnitude))
-    }
-}
-
-impl<T: Real> Scorer<T> for Magnitude {
-    fn score(&self, _: usize, _: usize, weights: &[T], scores: &mut [T]) {
-        kernels::abs(weights, scores);
-    }
-
-    fn promises_valid_scores(&self, largest: T) -> bool {
-        largest.is_finite()
+        let columns = weights.dim().1;
+        Ok(Box::new(ScaledMagnitude::new(vec![T::one(); columns])))
     }
 }

@@ -3,6 +3,7 @@
 mod magnitude;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) mod obs;
+mod scaled;
 mod wanda;
 
 use std::fmt::Debug;
@@ -64,6 +65,13 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
     fn promises_valid_scores(&self, largest: T) -> bool {
         let _ = largest;
         false
+    }
+
+    /// The factor of each column, if the score of a weight is its magnitude times that and nothing
+    /// else: exactly what [`score`](Self::score) gives. Rows are then decided in the same step as
+    /// they are scored, where the pattern allows it.
+    fn factors(&self) -> Option<&[T]> {
+        None
     }
 
     /// The damping that was needed to factor the Gram matrix, as a multiple of the mean of its

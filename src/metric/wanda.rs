@@ -1,9 +1,9 @@
 //! Pruning by weights and activations.
 
+use super::scaled::ScaledMagnitude;
 use super::{ImportanceMetric, Scorer};
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::kernels;
 use crate::matrix::Rows;
 use crate::stats::{self, ActivationStats};
 
@@ -71,32 +71,7 @@ impl<T: Real> ImportanceMetric<T> for Wanda {
                 feature,
                 value: sums[feature].sqrt(),
             }),
-            None => Ok(Box::new(WandaScorer::new(norms))),
+            None => Ok(Box::new(ScaledMagnitude::new(norms))),
         }
-    }
-}
-
-struct WandaScorer<T> {
-    norms: Vec<T>,
-    largest_norm: T,
-}
-
-impl<T: Real> WandaScorer<T> {
-    fn new(norms: Vec<T>) -> Self {
-        let largest_norm = kernels::largest(&norms);
-        Self {
-            norms,
-            largest_norm,
-        }
-    }
-}
-
-impl<T: Real> Scorer<T> for WandaScorer<T> {
-    fn score(&self, _: usize, start: usize, weights: &[T], scores: &mut [T]) {
-        kernels::scaled_abs(weights, &self.norms[start..], scores);
-    }
-
-    fn promises_valid_scores(&self, largest: T) -> bool {
-        (largest * self.largest_norm).is_finite()
     }
 }

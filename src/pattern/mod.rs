@@ -109,9 +109,10 @@ pub trait RowRule<T: Real = f32>: Send + Sync {
         None
     }
 
-    /// How many are marked, for a rule that marks the lowest scores of a row, of equal ones those
-    /// in the lowest columns, and no others. Such a row can be decided while it is scored, without
-    /// [`select`](Self::select). By default the rule is another one.
+    /// How many of so many columns are marked, those of a row or a [group](Self::group), for a rule
+    /// that marks the lowest scores, of equal ones those in the lowest columns, and no others. They
+    /// can then be decided while they are scored, without [`select`](Self::select). By default the
+    /// rule is another one.
     fn lowest(&self, columns: usize) -> Option<usize> {
         let _ = columns;
         None

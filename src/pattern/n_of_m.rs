@@ -20,4 +20,8 @@ impl<T: Real> RowRule<T> for NOfM {
     fn group(&self) -> Option<usize> {
         Some(self.of)
     }
+
+    fn lowest(&self, columns: usize) -> Option<usize> {
+        Some(columns.saturating_sub(self.keep))
+    }
 }

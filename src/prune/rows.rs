@@ -3,13 +3,13 @@
 //! Rows go to threads in runs. How many a run has depends on the shape of the layer alone, so that
 //! what is summed over runs has the same bits on any number of threads.
 
-use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut2, Axis};
+use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut2, Axis, s};
 use num_traits::Float;
 
 use super::cost::Gauge;
 use crate::element::{Element, Real, widened, widened_run};
 use crate::error::{Error, Result};
-use crate::kernels::{self, RowCost, Stream, WORD};
+use crate::kernels::{self, RowCost, Scaled, Stream, WORD};
 use crate::mask::{Mask, MaskRow, words_for};
 use crate::matrix::{change_row, stride};
 use crate::metric::Scorer;
@@ -48,15 +48,17 @@ pub(super) fn prune<A: Element>(
     gauge: &Gauge,
 ) -> Outcome {
     let columns = w.ncols();
-    let (width, lowest) = match rule.group() {
-        Some(group) => (group.saturating_mul(CHUNK.div_ceil(group)), None),
-        None => (columns, rule.lowest(columns)),
-    };
-    let width = width.min(columns);
+    let width = rule.group().map_or(columns, |group| {
+        group.saturating_mul(CHUNK.div_ceil(group)).min(columns)
+    });
+    let reach = rule.group().unwrap_or(columns);
     let decision = Decision {
         scorer,
         rule,
-        lowest: lowest.filter(|count| (1..columns).contains(count)),
+        factors: scorer.factors(),
+        lowest: rule
+            .lowest(reach)
+            .filter(|count| (1..reach).contains(count)),
     };
     for_each_few_rows(w, Scratch::new, |scratch, row, few| {
         let mut outcome = Outcome::default();
@@ -148,8 +150,22 @@ fn finish<A: Element>(
 struct Decision<'a, T> {
     scorer: &'a dyn Scorer<T>,
     rule: &'a dyn RowRule<T>,
-    /// How many of a row go, if those are the lowest, and neither none nor all.
+    /// The factors that magnitudes are multiplied by, if those are the scores.
+    factors: Option<&'a [T]>,
+    /// How many of a group or row go, if those are the lowest, and neither none nor all.
     lowest: Option<usize>,
+}
+
+impl<'a, T: Real> Decision<'a, T> {
+    /// A run of weights from column `start` on with the factors of its scores, if they have any.
+    fn scaled<A: Element<Compute = T>>(
+        &self,
+        start: usize,
+        weights: &'a [A],
+    ) -> Option<Scaled<'a, A>> {
+        let factors = self.factors?.get(start..start + weights.len())?;
+        Some(Scaled { weights, factors })
+    }
 }
 
 /// The memory a thread works in.
@@ -191,40 +207,71 @@ impl<T: Real> Decider<T> {
         decision: &Decision<'_, T>,
         marks: &mut [u64],
     ) {
-        if let (Some(count), Some(run)) = (decision.lowest, weights.as_slice())
-            && self.mark_in_passing(place, run, decision.scorer, count, marks)
-        {
+        let decided = match (decision.lowest, weights.as_slice()) {
+            (Some(count), Some(run)) => self.mark_in_passing(place, run, decision, count, marks),
+            _ => 0,
+        };
+        if decided == weights.len() {
             return;
         }
-        let run = widened(weights, &mut self.widened);
+        let (row, start) = (place.0, place.1 + decided);
+        let rest = weights.slice(s![decided..]);
+        let run = widened(&rest, &mut self.widened);
         let scores = kernels::aligned(&mut self.scores, run.len());
-        decision.scorer.score(place.0, place.1, run, scores);
+        decision.scorer.score(row, start, run, scores);
+        let marks = &mut marks[decided / WORD..];
         marks.fill(0);
         decision
             .rule
             .select(scores, &mut MaskRow::new(marks, run.len()));
     }
 
+    /// Marks the `count` lowest of a run of weights, or of each group in it, while they are scored.
+    /// Returns how many of the weights are decided.
+    fn mark_in_passing<A: Element<Compute = T>>(
+        &mut self,
+        place: (usize, usize),
+        run: &[A],
+        decision: &Decision<'_, T>,
+        count: usize,
+        marks: &mut [u64],
+    ) -> usize {
+        let Some(of) = decision.rule.group() else {
+            let done = self.mark_stream(place, run, decision, count, marks);
+            return if done { run.len() } else { 0 };
+        };
+        let whole = kernels::whole_words(run.len(), of);
+        let Some(scores) = decision.scaled(place.1, &run[..whole]) else {
+            return 0;
+        };
+        kernels::mark_lowest_of_scaled_groups(scores, of - count, of, marks);
+        whole
+    }
+
     /// Marks the `count` lowest of a run of weights while they are scored. Returns whether that
     /// succeeded, as it mostly does.
-    fn mark_in_passing<A: Element<Compute = T>>(
+    fn mark_stream<A: Element<Compute = T>>(
         &mut self,
         (row, start): (usize, usize),
         run: &[A],
-        scorer: &dyn Scorer<T>,
+        decision: &Decision<'_, T>,
         count: usize,
         marks: &mut [u64],
     ) -> bool {
         let mut score = |from: usize, out: &mut [T]| {
             let weights = widened_run(&run[from..from + out.len()], &mut self.widened);
-            scorer.score(row, start + from, weights, out);
+            decision.scorer.score(row, start + from, weights, out);
         };
         self.stream.begin(run.len(), count, &mut score);
         for from in (0..run.len()).step_by(CHUNK) {
             let len = CHUNK.min(run.len() - from);
+            let marks = &mut marks[from / WORD..][..words_for(len)];
+            if let Some(scores) = decision.scaled(start + from, &run[from..from + len]) {
+                self.stream.add_scaled(scores, marks);
+                continue;
+            }
             let chunk = kernels::aligned(&mut self.scores, len);
             score(from, chunk);
-            let marks = &mut marks[from / WORD..][..words_for(len)];
             self.stream.add(chunk, marks);
         }
         self.stream.finish(marks)
