@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use mask::{CsrIndices, Mask, MaskRow};
 pub use matrix::Rows;
 pub use metric::{ImportanceMetric, Magnitude, Scorer, Wanda};
-pub use pattern::{Pattern, RowRule, SparsityPattern, project_rows, validate};
+pub use pattern::{LayerCut, Pattern, RowRule, SparsityPattern, project_rows, validate};
 pub use prune::{Pruner, prune_layer};
 pub use report::{ErrorBasis, LayerReport, RelativeError};
 pub use stats::{ActivationStats, ColumnNorms, NoStats};

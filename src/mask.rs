@@ -103,12 +103,6 @@ impl Mask {
         (self.rows, self.columns)
     }
 
-    /// The words of `height` rows at a time.
-    pub(crate) fn runs_of_rows_mut(&mut self, height: usize) -> impl Iterator<Item = &mut [u64]> {
-        let words = height * words_for(self.columns);
-        self.words.chunks_mut(words.max(1))
-    }
-
     /// How many weights are marked.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -247,13 +241,6 @@ impl Mask {
         }
     }
 
-    /// Marks all that `other` marks, which has the same shape.
-    pub(crate) fn unite(&mut self, other: &Self) {
-        for (word, other) in self.words.iter_mut().zip(&other.words) {
-            *word |= other;
-        }
-    }
-
     /// The columns that are marked in `row`, which is one of the mask's.
     pub(crate) fn iter_row(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
         let words = self.row_words(row).iter().enumerate();
@@ -373,19 +360,6 @@ impl<'a> MaskRow<'a> {
         }
     }
 
-    /// Marks the columns before `end` that are marked in the words of another row.
-    pub(crate) fn unite_up_to(&mut self, end: usize, words: &[u64]) {
-        for (i, (word, other)) in self.words.iter_mut().zip(words).enumerate() {
-            let len = end.saturating_sub(i * 64).min(64);
-            *word |= other & low_bits(len);
-        }
-    }
-
-    /// Marks a column of the row.
-    pub(crate) fn mark(&mut self, column: usize) {
-        self.words[column / 64] |= 1 << (column % 64);
-    }
-
     /// All words of the row.
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         self.words
@@ -423,11 +397,6 @@ pub(crate) fn fraction(part: usize, rows: usize, columns: usize) -> f64 {
 /// How many words a row of `columns` columns takes.
 pub(crate) fn words_for(columns: usize) -> usize {
     columns.div_ceil(64)
-}
-
-/// A word whose `len` lowest bits are set.
-fn low_bits(len: usize) -> u64 {
-    if len == 0 { 0 } else { u64::MAX >> (64 - len) }
 }
 
 /// The positions of the ones in a word, lowest first.

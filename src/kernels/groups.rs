@@ -66,7 +66,7 @@ kernel! {
     fn mark_lowest_in_words<T: Real>(
         simd; scores: &[T], keep: usize, of: usize, marks: &mut [u64],
     ) {
-        rank_words(simd, scores, keep, of, marks);
+        rank_words(simd, &scores, keep, of, marks);
     }
 }
 
@@ -75,7 +75,7 @@ kernel! {
     pub(crate) fn mark_lowest_of_scaled_groups<A: Element>(
         simd; scores: Scaled<'_, A>, keep: usize, of: usize, marks: &mut [u64],
     ) {
-        rank_words(simd, scores, keep, of, marks);
+        rank_words(simd, &scores, keep, of, marks);
     }
 }
 
@@ -83,28 +83,32 @@ kernel! {
 #[inline(always)]
 fn rank_words<T: Real>(
     simd: impl Simd,
-    scores: impl Words<T>,
+    scores: &impl Words<T>,
     keep: usize,
     of: usize,
     marks: &mut [u64],
 ) {
     let excess = of.saturating_sub(keep);
-    let marks = marks.iter_mut().take(scores.len() / WORD).enumerate();
-    // With these numbers known, compilers write every step out.
+    // With the size of a group known, compilers write every step out.
     match of {
-        2 => {
-            marks.for_each(|(i, mark)| *mark = rank_word::<T, 2, 1>(simd, &scores.word(i), excess))
-        }
-        4 => {
-            marks.for_each(|(i, mark)| *mark = rank_word::<T, 4, 2>(simd, &scores.word(i), excess))
-        }
-        8 => {
-            marks.for_each(|(i, mark)| *mark = rank_word::<T, 8, 3>(simd, &scores.word(i), excess))
-        }
-        16 => {
-            marks.for_each(|(i, mark)| *mark = rank_word::<T, 16, 4>(simd, &scores.word(i), excess))
-        }
+        2 => rank_each::<T, 2, 1>(simd, scores, excess, marks),
+        4 => rank_each::<T, 4, 2>(simd, scores, excess, marks),
+        8 => rank_each::<T, 8, 3>(simd, scores, excess, marks),
+        16 => rank_each::<T, 16, 4>(simd, scores, excess, marks),
         _ => {}
+    }
+}
+
+/// Marks groups of `OF` scores, which is 2 to the power of `BITS`.
+#[inline(always)]
+fn rank_each<T: Real, const OF: usize, const BITS: usize>(
+    simd: impl Simd,
+    scores: &impl Words<T>,
+    excess: usize,
+    marks: &mut [u64],
+) {
+    for (i, mark) in marks.iter_mut().enumerate().take(scores.len() / WORD) {
+        *mark = rank_word::<T, OF, BITS>(simd, &scores.word(i), excess);
     }
 }
 

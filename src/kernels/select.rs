@@ -46,7 +46,7 @@ pub(crate) fn cut<T: Real>(scores: &[T], count: usize) -> Cut<T> {
 }
 
 /// The same for scores that lie between two of `range`, or are equal to one of these.
-pub(super) fn cut_between<T: Real>(scores: &[T], count: usize, range: (T, T)) -> Cut<T> {
+pub(crate) fn cut_between<T: Real>(scores: &[T], count: usize, range: (T, T)) -> Cut<T> {
     let zero = T::zero();
     let search = Search::between(scores.len(), count, range);
     if scores.len() <= SMALL {
@@ -206,7 +206,7 @@ pub(crate) struct Search {
     low: u64,
     high: u64,
     /// How many scores are lower than that.
-    below: usize,
+    pub(crate) below: usize,
     /// How many scores are lower or left.
     up_to: usize,
     /// How many passes were made.
@@ -237,7 +237,7 @@ impl Search {
     }
 
     /// The same where the scores are known to lie in a range.
-    fn between<T: Real>(len: usize, count: usize, (low, high): (T, T)) -> Self {
+    pub(crate) fn between<T: Real>(len: usize, count: usize, (low, high): (T, T)) -> Self {
         Self {
             low: low.key(),
             high: high.key(),
@@ -247,7 +247,7 @@ impl Search {
 
     /// From where to where the wanted score is likely to lie, if scores are spread evenly over the
     /// range they lie in. That is only tried once, and where the range has an end.
-    fn bracket_by_place<T: Real>(&self) -> Option<(T, T)> {
+    pub(crate) fn bracket_by_place<T: Real>(&self) -> Option<(T, T)> {
         let (low, high) = self.range::<T>();
         if self.rounds > 0 || !high.is_finite() {
             return None;
@@ -464,8 +464,10 @@ pub(crate) struct Survey {
 kernel! {
     /// Counts the scores below `low`, and counts those from `low` to `high` and copies them to
     /// `room`, as long as a word more than those would fit there.
-    fn survey<T: Real>(simd; scores: &[T], low: T, high: T, room: &mut [T]) -> Survey {
-        survey_words(simd, scores, (low, high), room, |_, _, _| {})
+    pub(crate) fn survey<T: Real>(
+        simd; scores: &[T], low: T, high: T, room: &mut [T],
+    ) -> Survey {
+        survey_words(simd, &scores, (low, high), room, |_, _, _| {})
     }
 }
 
@@ -475,7 +477,7 @@ kernel! {
     pub(crate) fn survey_marking<T: Real>(
         simd; scores: &[T], low: T, high: T, room: &mut [T], below: &mut [u64], within: &mut [u64],
     ) -> Survey {
-        survey_words(simd, scores, (low, high), room, |i, lower, inside| {
+        survey_words(simd, &scores, (low, high), room, |i, lower, inside| {
             below[i] = lower;
             within[i] = inside;
         })
@@ -493,7 +495,7 @@ kernel! {
         below: &mut [u64],
         within: &mut [u64],
     ) -> Survey {
-        survey_words(simd, scores, (low, high), room, |i, lower, inside| {
+        survey_words(simd, &scores, (low, high), room, |i, lower, inside| {
             below[i] = lower;
             within[i] = inside;
         })
@@ -504,7 +506,7 @@ kernel! {
 #[inline(always)]
 fn survey_words<T: Real>(
     simd: impl Simd,
-    scores: impl Words<T>,
+    scores: &impl Words<T>,
     bracket: (T, T),
     room: &mut [T],
     mut note: impl FnMut(usize, u64, u64),
@@ -575,20 +577,49 @@ impl Survey {
 kernel! {
     /// Marks the scores below `threshold`, and the first `ties` of those equal to it; score `j` is
     /// bit `start + j` of `marks`.
-    pub(super) fn mark_up_to_cut<T: Real>(
+    pub(crate) fn mark_up_to_cut<T: Real>(
         simd; scores: &[T], threshold: T, ties: usize, marks: &mut [u64], start: usize,
     ) {
-        let mut ties = ties;
-        let mut marks = MarkWriter::new(marks, start);
-        let (words, rest) = scores.as_chunks();
-        for run in words {
-            marks.write(up_to_cut(simd, run, threshold, &mut ties), WORD);
-        }
-        if !rest.is_empty() {
-            // What is padded with comes last, so it takes no tie from a score.
-            let word = up_to_cut(simd, &padded(rest, T::infinity()), threshold, &mut ties);
-            marks.write(word & ((1 << rest.len()) - 1), rest.len());
-        }
+        mark_words_up_to_cut(simd, &scores, Cut { threshold, ties }, marks, start);
+    }
+}
+
+kernel! {
+    /// The same of scores that are computed meanwhile.
+    pub(crate) fn mark_scaled_up_to_cut<A: Element>(
+        simd;
+        scores: Scaled<'_, A>,
+        threshold: A::Compute,
+        ties: usize,
+        marks: &mut [u64],
+        start: usize,
+    ) {
+        mark_words_up_to_cut(simd, &scores, Cut { threshold, ties }, marks, start);
+    }
+}
+
+/// Marks words of scores up to a cut, from bit `start` of `marks` on.
+#[inline(always)]
+fn mark_words_up_to_cut<T: Real>(
+    simd: impl Simd,
+    scores: &impl Words<T>,
+    cut: Cut<T>,
+    marks: &mut [u64],
+    start: usize,
+) {
+    let Cut {
+        threshold,
+        mut ties,
+    } = cut;
+    let mut marks = MarkWriter::new(marks, start);
+    for i in 0..scores.len() / WORD {
+        marks.write(up_to_cut(simd, &scores.word(i), threshold, &mut ties), WORD);
+    }
+    let rest = scores.len() % WORD;
+    if rest > 0 {
+        // What is padded with comes last, so it takes no tie from a score.
+        let word = up_to_cut(simd, &scores.rest(), threshold, &mut ties);
+        marks.write(word & ((1 << rest) - 1), rest);
     }
 }
 
@@ -615,26 +646,6 @@ fn first_bits(word: u64, count: usize) -> u64 {
         rest &= rest - 1;
     }
     word & !rest
-}
-
-kernel! {
-    /// Sets the bits of the scores below `threshold` in one run of words and of those equal to it
-    /// in another, and clears all others.
-    pub(crate) fn mark_split<T: Real>(
-        simd; scores: &[T], threshold: T, lower: &mut [u64], equal: &mut [u64],
-    ) {
-        let (words, rest) = scores.as_chunks();
-        for ((run, lower), equal) in words.iter().zip(&mut *lower).zip(&mut *equal) {
-            *lower = T::below(simd, run, threshold);
-            *equal = !(*lower | T::above(simd, run, threshold));
-        }
-        if !rest.is_empty() {
-            let (i, run) = (words.len(), padded(rest, T::infinity()));
-            let counted = (1 << rest.len()) - 1;
-            lower[i] = T::below(simd, &run, threshold) & counted;
-            equal[i] = !(lower[i] | T::above(simd, &run, threshold)) & counted;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -722,31 +733,6 @@ mod tests {
                 marks
             }) {
                 prop_assert_eq!(&marks, &expected, "{:?}", set);
-            }
-        }
-
-        #[test]
-        fn scores_are_split_at_a_threshold_on_every_instruction_set(
-            scores in prop::collection::vec(0..9_u8, 1..300),
-            threshold in 0..9_u8,
-        ) {
-            let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
-            let threshold = f32::from(threshold);
-            for (set, marks) in on_each(|| {
-                let mut marks = [0, 1].map(|_| vec![u64::MAX; scores.len().div_ceil(64)]);
-                let [lower, equal] = &mut marks;
-                mark_split(&scores, threshold, lower, equal);
-                marks
-            }) {
-                for bit in 0..marks[0].len() * 64 {
-                    let marked = marks.each_ref().map(|marks| marks[bit / 64] >> (bit % 64) & 1 == 1);
-                    let score = scores.get(bit);
-                    let expected = [
-                        score.is_some_and(|&s| s < threshold),
-                        score.is_some_and(|s| s.to_bits() == threshold.to_bits()),
-                    ];
-                    prop_assert_eq!(marked, expected, "{:?}, bit {}", set, bit);
-                }
             }
         }
 

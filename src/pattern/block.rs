@@ -18,7 +18,7 @@ pub(super) fn mark_lowest<T: Real>(
 ) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let sums = sum_blocks(scores, block_rows, block_columns)?;
-    let pruned = lowest_of_layer::mark_lowest(&sums, count)?;
+    let pruned = lowest_of_layer::cut_lowest(&sums, count)?.project(&sums)?;
 
     let mut mask = Mask::none(rows, columns)?;
     let work = mask

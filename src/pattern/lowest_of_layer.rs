@@ -1,50 +1,88 @@
-//! The lowest scores of a whole layer, found without sorting or holding them.
+//! Where the lowest scores of a whole layer end, found without sorting or holding them.
 
 use crate::element::Real;
 use crate::error::Result;
 use crate::kernels::{self, Cut, Search, Survey, WORD};
-use crate::mask::{Mask, words_for};
+use crate::mask::Mask;
 use crate::matrix::Rows;
 use crate::parallel::{self, rows_a_task};
 
-/// Marks the `count` lowest scores, of equal ones those in the lowest column, then in the lowest
-/// row.
+/// Where the weights of a layer end that go: those whose scores are below a threshold, and of
+/// those equal to it the ones that come first, column by column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerCut<T> {
+    /// The highest score that goes.
+    pub threshold: T,
+    /// Row and column of a place: weights of that score go if they are in an earlier column, or in
+    /// the same column and an earlier row.
+    pub ties_before: (usize, usize),
+}
+
+impl<T: Real> LayerCut<T> {
+    /// No weight goes.
+    const fn nothing(threshold: T) -> Self {
+        Self {
+            threshold,
+            ties_before: (0, 0),
+        }
+    }
+
+    /// The column before which weights of a row go whose score is the threshold.
+    pub(crate) fn ties_end(&self, row: usize) -> usize {
+        let (edge, column) = self.ties_before;
+        column.saturating_add(usize::from(row < edge))
+    }
+
+    /// Marks the weights of a row that go, given the scores of the whole row.
+    pub(crate) fn mark(&self, row: usize, scores: &[T], marks: &mut [u64]) {
+        let end = self.ties_end(row).min(scores.len());
+        let (before, after) = scores.split_at(end);
+        kernels::mark_up_to_cut(before, self.threshold, usize::MAX, marks, 0);
+        kernels::mark_up_to_cut(after, self.threshold, 0, marks, end);
+    }
+
+    /// Marks all weights of a layer that go.
+    pub(super) fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+        super::mark_rows(scores, |row, scores, marks| {
+            self.mark(row, scores, marks.words_mut());
+        })
+    }
+}
+
+/// Where the `count` lowest scores end, of equal ones those in the lowest column, then in the
+/// lowest row.
 ///
 /// Scores are read here and there, to guess where the highest of the lowest is, and as a rule once
 /// more: all are compared with a bracket around the guess, and those in it are held.
-/// Takes two bits of memory a score, and room for the scores in the bracket: of each run of rows
-/// that a thread works on one in eight at most, or 65536.
-pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Mask> {
+/// Takes room for the scores in the bracket: of each run of rows that a thread works on one in
+/// eight at most, or 65536.
+pub(super) fn cut_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<LayerCut<T>> {
     if count == 0 {
-        // Read all the same, so that an invalid score is found.
-        return Ok(survey(scores, T::zero(), T::zero(), 0)?.lower);
+        return Ok(LayerCut::nothing(T::zero()));
     }
-    let Split {
-        lower: mut mask,
-        tied,
-        ties,
-    } = split(scores, count)?;
-    if tied.count() == ties {
-        mask.unite(&tied);
+    let found = find(scores, count)?;
+    let ties_before = if found.cut.ties == found.equal {
+        (0, scores.dim().1)
     } else {
-        mark_first(&tied, ties, &mut mask);
-    }
-    Ok(mask)
+        place_after_ties(scores, &found)?
+    };
+    Ok(LayerCut {
+        threshold: found.cut.threshold,
+        ties_before,
+    })
 }
 
-/// Marks all scores up to the one of rank `rank`, counted from 0.
-pub(super) fn mark_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Result<Mask> {
+/// Where the scores end that are no higher than the one of rank `rank`, counted from 0.
+pub(super) fn cut_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Result<LayerCut<T>> {
     let (rows, columns) = scores.dim();
     if rank >= rows * columns {
-        return Mask::none(rows, columns);
+        return Ok(LayerCut::nothing(T::zero()));
     }
-    let Split {
-        lower: mut mask,
-        tied,
-        ..
-    } = split(scores, rank + 1)?;
-    mask.unite(&tied);
-    Ok(mask)
+    let found = find(scores, rank + 1)?;
+    Ok(LayerCut {
+        threshold: found.cut.threshold,
+        ties_before: (0, columns),
+    })
 }
 
 /// Standard deviations from the guessed place to the end of a bracket. A bracket that misses costs
@@ -59,27 +97,21 @@ const ROOM: usize = 1 << 16;
 const HELD: usize = 8;
 
 /// Scores of a row that are read together: few enough to stay in the fastest cache until they have
-/// been looked at. A multiple of 64.
+/// been looked at.
 const CHUNK: usize = 1024;
 
-/// Where chunks of a row start.
-fn chunks(columns: usize) -> impl Iterator<Item = usize> {
-    (0..columns).step_by(CHUNK)
-}
-
-/// A layer, divided by the highest of its lowest scores.
-struct Split {
-    /// The scores below that.
-    lower: Mask,
-    /// The scores equal to it.
-    tied: Mask,
-    /// How many of these are among the lowest.
-    ties: usize,
+/// The highest of the lowest scores.
+struct Found<T> {
+    cut: Cut<T>,
+    /// How many scores are equal to it.
+    equal: usize,
+    /// The rows that these are in, in order.
+    rows: Vec<usize>,
 }
 
 /// Finds the highest of the `count` lowest scores. `count` is at least 1 and no more than there
 /// are scores.
-fn split<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Split> {
+fn find<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Found<T>> {
     let (rows, columns) = scores.dim();
     let mut search = Search::new(rows * columns, count);
     let mut sample = Vec::new();
@@ -93,21 +125,30 @@ fn split<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Split> {
             }
             search.bracket(&mut sample, DEVIATIONS)
         };
-        let surveyed = survey(scores, low, high, if few { search.left() } else { 0 })?;
-        if !search.narrow(low, high, &surveyed.found) {
+        let least = if few { search.left() } else { 0 };
+        let surveyed = survey(scores, low, high, least)?;
+        let found = surveyed.found;
+        if !search.narrow(low, high, &found) {
             continue;
         }
-        let ties = count - surveyed.found.below;
+        let ties = count - found.below;
         if low == high {
-            return Ok(Split {
-                lower: surveyed.lower,
-                tied: surveyed.within,
-                ties,
+            return Ok(Found {
+                cut: Cut {
+                    threshold: low,
+                    ties,
+                },
+                equal: found.within,
+                rows: (0..rows).collect(),
             });
         }
-        if let Some(held) = &surveyed.held {
-            let cut = kernels::cut(&held.concat(), ties);
-            return Ok(surveyed.split(cut));
+        if found.held.is_some() {
+            let (cut, equal) = cut_of_parts(&surveyed.held, ties, (low, high));
+            return Ok(Found {
+                cut,
+                equal,
+                rows: surveyed.rows_with(cut.threshold),
+            });
         }
     }
 }
@@ -132,12 +173,12 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
 /// What a pass over a layer found.
 struct Surveyed<T> {
     found: Survey,
-    /// The scores below the bracket.
-    lower: Mask,
-    /// The scores in the bracket.
-    within: Mask,
-    /// These scores themselves, of one task after the other, unless they are too many.
-    held: Option<Vec<Vec<T>>>,
+    /// The scores in the bracket, of one task after the other, if there was room for all.
+    held: Vec<Vec<T>>,
+    /// For every row, how many of its task are held up to its end.
+    ends: Vec<usize>,
+    /// How many rows a task has.
+    height: usize,
 }
 
 /// Compares all scores with `low` and `high`, and holds those from `low` to `high`. They are never
@@ -145,17 +186,13 @@ struct Surveyed<T> {
 fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Result<Surveyed<T>> {
     let (rows, columns) = scores.dim();
     let height = rows_a_task(rows, columns);
-    let mut lower = Mask::none(rows, columns)?;
-    let mut within = Mask::none(rows, columns)?;
-    let marks = lower
-        .runs_of_rows_mut(height)
-        .zip(within.runs_of_rows_mut(height));
-    let work: Vec<_> = parallel::runs(rows, height)
+    let mut ends = vec![0; rows];
+    let tasks = parallel::runs(rows, height)
         .into_iter()
-        .zip(marks)
+        .zip(ends.chunks_mut(height))
         .collect();
     let scratch = || [Vec::new(), Vec::new()];
-    let parts = parallel::map(work, scratch, |[buffer, held], (rows, (lower, within))| {
+    let parts = parallel::map(tasks, scratch, |[buffer, held], (rows, ends)| {
         let buffer = kernels::aligned(buffer, CHUNK.min(columns));
         if low < high {
             let len = rows.len() * columns;
@@ -163,16 +200,14 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Resul
             held.resize((len / HELD).max(least.min(len)) + WORD, T::zero());
         }
         let mut total = Survey::default();
-        for (i, row) in rows.enumerate() {
-            for start in chunks(columns) {
+        for (row, end) in rows.zip(ends) {
+            for start in (0..columns).step_by(CHUNK) {
                 let run = &mut buffer[..CHUNK.min(columns - start)];
                 scores.read(row, start, run)?;
-                let words = i * words_for(columns) + start / WORD..;
-                let (lower, within) = (&mut lower[words.clone()], &mut within[words]);
                 let room = &mut held[total.held.unwrap_or(0)..];
-                let found = kernels::survey_marking(run, low, high, room, lower, within);
-                total.add(&found);
+                total.add(&kernels::survey(run, low, high, room));
             }
+            *end = total.held.unwrap_or(0);
         }
         Ok((total, held[..total.held.unwrap_or(0)].to_vec()))
     });
@@ -185,97 +220,119 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Resul
     }
     Ok(Surveyed {
         found,
-        lower,
-        within,
-        held: found.held.map(|_| held),
+        held,
+        ends,
+        height,
     })
 }
 
 impl<T: Real> Surveyed<T> {
-    /// Divides the scores that are held, and with them the layer.
-    fn split(self, cut: Cut<T>) -> Split {
-        let (mut lower, mut tied) = (self.lower, self.within);
-        let (rows, columns) = lower.dim();
-        let height = rows_a_task(rows, columns);
-        let held = self.held.unwrap_or_default();
-        let marks = lower
-            .runs_of_rows_mut(height)
-            .zip(tied.runs_of_rows_mut(height));
-        parallel::map(
-            held.into_iter().zip(marks).collect(),
-            || [Vec::new(), Vec::new(), Vec::new()],
-            |[below, equal, places], (held, (lower, tied))| {
-                for chosen in [&mut *below, &mut *equal] {
-                    chosen.clear();
-                    // A word more than is needed, see `keep`.
-                    chosen.resize(held.len() / WORD + 2, 0);
+    /// The rows in which a value is held.
+    fn rows_with(&self, value: T) -> Vec<usize> {
+        let tasks = self.held.iter().zip(self.ends.chunks(self.height));
+        let found = parallel::map(
+            tasks.enumerate().collect(),
+            || (),
+            |(), (i, (held, ends))| {
+                let mut rows = Vec::new();
+                let mut start = 0;
+                for (row, &end) in ends.iter().enumerate() {
+                    if held[start..end].contains(&value) {
+                        rows.push(i * self.height + row);
+                    }
+                    start = end;
                 }
-                kernels::mark_split(&held, cut.threshold, below, equal);
-                places.clear();
-                places.extend_from_slice(tied);
-                kernels::keep(below, places);
-                for (lower, places) in lower.iter_mut().zip(&*places) {
-                    *lower |= places;
-                }
-                kernels::keep(equal, tied);
+                rows
             },
         );
-        Split {
-            lower,
-            tied,
-            ties: cut.ties,
-        }
+        found.concat()
     }
 }
 
-/// Marks the first `count` of the weights that `tied` marks, column by column.
-fn mark_first(tied: &Mask, count: usize, mask: &mut Mask) {
+/// Finds the highest of the `count` lowest scores of all parts, which lie in a range, and how many
+/// are equal to it.
+fn cut_of_parts<T: Real>(parts: &[Vec<T>], count: usize, range: (T, T)) -> (Cut<T>, usize) {
+    /// One in so many scores is held where they are narrowed down.
+    const LEFT: usize = 4;
+    let len = parts.iter().map(Vec::len).sum();
+    let (mut held, mut count, mut range) = (None, count, range);
+    let mut search = Search::between(len, count, range);
+    if let Some((low, high)) = search.bracket_by_place() {
+        let narrowed = parallel::map(
+            parts.iter().collect(),
+            || (),
+            |(), part| {
+                let mut held = vec![T::zero(); part.len() / LEFT + WORD];
+                let found = kernels::survey(part, low, high, &mut held);
+                held.truncate(found.held.unwrap_or(0));
+                (found, held)
+            },
+        );
+        let mut total = Survey::default();
+        for (found, _) in &narrowed {
+            total.add(found);
+        }
+        if search.narrow(low, high, &total) && total.held.is_some() {
+            (count, range) = (count - total.below, (low, high));
+            let parts: Vec<_> = narrowed.into_iter().map(|(_, held)| held).collect();
+            held = Some(parts.concat());
+        }
+    }
+    let held = held.unwrap_or_else(|| parts.concat());
+    let cut = kernels::cut_between(&held, count, range);
+    let equal = held.iter().filter(|&&score| score == cut.threshold).count();
+    (cut, equal)
+}
+
+/// The place before which as many scores are equal to the threshold as the cut says, column by
+/// column.
+fn place_after_ties<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<(usize, usize)> {
     // Columns before `edge` lose all of them, `edge` itself the first `left`.
-    let mut left = count;
+    let mut left = found.cut.ties;
     let mut edge = 0;
-    for in_column in count_columns(tied) {
+    for in_column in count_equal(scores, found)? {
         if left <= in_column {
             break;
         }
         left -= in_column;
         edge += 1;
     }
-    let on_edge = (0..tied.dim().0).filter(|&row| tied.get(row, edge) == Some(true));
-    let on_edge: Vec<usize> = on_edge.take(left).collect();
-    let mut rows: Vec<_> = mask.rows_mut();
-    parallel::map(
-        rows.iter_mut().enumerate().collect(),
-        || (),
-        |(), (row, marks)| marks.unite_up_to(edge, tied.row_words(row)),
-    );
-    for row in on_edge {
-        rows[row].mark(edge);
+    for &row in &found.rows {
+        let mut score = [T::zero()];
+        scores.read(row, edge, &mut score)?;
+        left -= usize::from(score[0] == found.cut.threshold);
+        if left == 0 {
+            return Ok((row + 1, edge));
+        }
     }
+    Ok((scores.dim().0, edge))
 }
 
-/// How many weights of each column are marked.
-fn count_columns(mask: &Mask) -> Vec<usize> {
+/// How many scores of each column are equal to the threshold.
+fn count_equal<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<Vec<usize>> {
     /// Counts that are added up in the end.
     const PARTS: usize = 16;
-    let (rows, columns) = mask.dim();
+    let columns = scores.dim().1;
+    let rows = found.rows.chunks(found.rows.len().div_ceil(PARTS).max(1));
     let parts = parallel::map(
-        parallel::runs(rows, rows.div_ceil(PARTS)),
-        || (),
-        |(), rows| {
+        rows.collect(),
+        || vec![T::zero(); columns],
+        |buffer, rows| {
             let mut counts = vec![0; columns];
-            for column in rows.flat_map(|row| mask.iter_row(row)) {
-                counts[column] += 1;
+            for &row in rows {
+                scores.read(row, 0, buffer)?;
+                kernels::count_equal(&mut counts, buffer, found.cut.threshold);
             }
-            counts
+            Ok(counts)
         },
     );
     let mut total = vec![0; columns];
     for part in parts {
-        for (total, count) in total.iter_mut().zip(part) {
+        for (total, count) in total.iter_mut().zip(part?) {
             *total += count;
         }
     }
-    total
+    Ok(total)
 }
 
 #[cfg(test)]
@@ -335,7 +392,8 @@ mod tests {
             order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             for part in [0.0, 1e-5, 0.001, 0.3, 0.5, 0.77, 0.999, 1.0] {
                 let count = super::super::quota(scores.len(), part);
-                let mask = mark_lowest(&scores, count).expect("finite scores");
+                let cut = cut_lowest(&scores, count).expect("finite scores");
+                let mask = cut.project(&scores).expect("finite scores");
                 assert_eq!(mask.count(), count, "{kind}, {part}");
                 for &(row, column) in &order[..count] {
                     assert_eq!(mask.get(row, column), Some(true), "{kind}, {part}");

@@ -8,6 +8,8 @@ mod lowest_of_layer;
 mod n_of_m;
 mod per_output;
 
+pub use lowest_of_layer::LayerCut;
+
 use std::fmt::{self, Debug, Display};
 use std::ops::Range;
 use std::str::FromStr;
@@ -78,6 +80,18 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
         None
     }
 
+    /// Where the weights end that go, for a pattern that takes those of a whole layer whose scores
+    /// are lowest, and no others. Rows are then scored once more, decided and pruned one by one,
+    /// and no mask is made. By default it is another pattern.
+    ///
+    /// # Errors
+    ///
+    /// What reading `scores` gives.
+    fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
+        let _ = scores;
+        Ok(None)
+    }
+
     /// Checks that a finished matrix with these zeros has the pattern.
     ///
     /// By default it does if the pattern, given a score of 1 for every weight that is not zero,
@@ -125,6 +139,14 @@ pub trait RowRule<T: Real = f32>: Send + Sync {
 ///
 /// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
 pub fn project_rows<T: Real>(rule: &dyn RowRule<T>, scores: &dyn Rows<T>) -> Result<Mask> {
+    mark_rows(scores, |_, scores, marks| rule.select(scores, marks))
+}
+
+/// Marks a layer row by row, given the number of each row, its scores, and its marks.
+fn mark_rows<T: Real>(
+    scores: &dyn Rows<T>,
+    decide: impl Fn(usize, &[T], &mut MaskRow<'_>) + Send + Sync,
+) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let mut mask = Mask::none(rows, columns)?;
     let work = mask.rows_mut().into_iter().enumerate().collect();
@@ -133,7 +155,7 @@ pub fn project_rows<T: Real>(rule: &dyn RowRule<T>, scores: &dyn Rows<T>) -> Res
         || vec![T::default(); columns],
         |buffer, (row, mut marks)| {
             scores.read(row, 0, buffer)?;
-            rule.select(buffer, &mut marks);
+            decide(row, buffer, &mut marks);
             Ok(())
         },
     );
@@ -356,6 +378,10 @@ impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for &P {
         (**self).row_rule()
     }
 
+    fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
+        (**self).layer_cut(scores)
+    }
+
     fn validate(&self, zeros: &Mask) -> Result<()> {
         (**self).validate(zeros)
     }
@@ -393,13 +419,27 @@ impl<T: Real> SparsityPattern<T> for Pattern {
         }
     }
 
+    fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
+        let (rows, columns) = scores.dim();
+        match *self {
+            Self::PerLayer(sparsity) => {
+                lowest_of_layer::cut_lowest(scores, quota(rows * columns, sparsity)).map(Some)
+            }
+            Self::Threshold(sparsity) => {
+                lowest_of_layer::cut_up_to_rank(scores, quota(rows * columns, sparsity)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
         let (height, columns) = scores.dim();
         SparsityPattern::<T>::check(self, height, columns)?;
         match *self {
             Self::PerOutput(sparsity) => project_rows(&per_output::PerOutput { sparsity }, scores),
             Self::PerLayer(sparsity) => {
-                lowest_of_layer::mark_lowest(scores, quota(height * columns, sparsity))
+                let count = quota(height * columns, sparsity);
+                lowest_of_layer::cut_lowest(scores, count)?.project(scores)
             }
             Self::PerInput(sparsity) => {
                 lowest_of_columns::mark_lowest(scores, quota(height, sparsity))
@@ -415,7 +455,8 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             }
             Self::Cumulative(sparsity) => cumulative::project(scores, sparsity),
             Self::Threshold(sparsity) => {
-                lowest_of_layer::mark_up_to_rank(scores, quota(height * columns, sparsity))
+                let rank = quota(height * columns, sparsity);
+                lowest_of_layer::cut_up_to_rank(scores, rank)?.project(scores)
             }
         }
     }
@@ -434,7 +475,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             }
             Self::PerLayer(sparsity) => {
                 let count = share(&|column| rows * column, sparsity);
-                lowest_of_layer::mark_lowest(scores, count)
+                lowest_of_layer::cut_lowest(scores, count)?.project(scores)
             }
             Self::Block {
                 rows: height,

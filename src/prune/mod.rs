@@ -20,6 +20,7 @@ use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use crate::{metric::Obs, stats::Gram, update::ObsSweep};
 use cost::Gauge;
+use rows::Rule;
 use scores::LayerScores;
 
 /// Prunes layers by a metric and a pattern.
@@ -187,12 +188,18 @@ impl<M, P, U> Pruner<M, P, U> {
             .map(|gram| cost::Dense::of(w, gram, largest.as_f64()))
             .transpose()?;
         let scorer = self.metric.prepare(&w.view(), stats)?;
-        let outcome = match self.pattern.row_rule() {
-            // Nothing can go wrong any more, so each row is finished while it is at hand.
-            Some(rule) if self.protected.is_none() && scorer.promises_valid_scores(largest) => {
-                rows::prune(w, &*scorer, &*rule, &gauge)
-            }
-            _ => {
+        // If nothing can go wrong any more, each row is finished while it is at hand.
+        let safe = self.protected.is_none() && scorer.promises_valid_scores(largest);
+        let rule = self.pattern.row_rule().filter(|_| safe);
+        let cut = if safe && rule.is_none() {
+            self.pattern.layer_cut(&self.scores(w, &*scorer, largest))?
+        } else {
+            None
+        };
+        let outcome = match (rule, cut) {
+            (Some(rule), _) => rows::prune(w, &*scorer, Rule::Row(&*rule), &gauge),
+            (None, Some(cut)) => rows::prune(w, &*scorer, Rule::Layer(cut), &gauge),
+            (None, None) => {
                 let mask = self.decide(w, &*scorer, largest)?;
                 rows::apply(&mask, w, &gauge)
             }
@@ -275,6 +282,25 @@ impl<M, P, U> Pruner<M, P, U> {
         rows::largest_weight(w)
     }
 
+    /// The scores of a layer.
+    fn scores<'a, A: Element>(
+        &'a self,
+        w: &'a ArrayRef2<A>,
+        scorer: &'a dyn Scorer<A::Compute>,
+        largest: A::Compute,
+    ) -> LayerScores<'a, A>
+    where
+        M: ImportanceMetric<A::Compute>,
+    {
+        let checked = !scorer.promises_valid_scores(largest);
+        LayerScores {
+            weights: w,
+            scorer,
+            checked_as: checked.then(|| self.metric.name()),
+            protected: self.protected.as_ref(),
+        }
+    }
+
     /// Decides a whole layer.
     fn decide<A: Element>(
         &self,
@@ -286,14 +312,7 @@ impl<M, P, U> Pruner<M, P, U> {
         M: ImportanceMetric<A::Compute>,
         P: SparsityPattern<A::Compute>,
     {
-        let checked = !scorer.promises_valid_scores(largest);
-        let layer = LayerScores {
-            weights: w,
-            scorer,
-            checked_as: checked.then(|| self.metric.name()),
-            protected: self.protected.as_ref(),
-        };
-        let mask = self.pattern.project(&layer)?;
+        let mask = self.pattern.project(&self.scores(w, scorer, largest))?;
         check_shape(w.dim(), &mask)?;
         self.check_protected::<A::Compute>(&mask)?;
         Ok(mask)

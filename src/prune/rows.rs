@@ -14,7 +14,7 @@ use crate::mask::{Mask, MaskRow, words_for};
 use crate::matrix::{change_row, stride};
 use crate::metric::Scorer;
 use crate::parallel::{self, rows_a_task};
-use crate::pattern::RowRule;
+use crate::pattern::{LayerCut, RowRule};
 
 /// What became of some rows.
 #[derive(Default)]
@@ -44,21 +44,17 @@ const TOGETHER: usize = 4;
 pub(super) fn prune<A: Element>(
     w: &mut ArrayRef2<A>,
     scorer: &dyn Scorer<A::Compute>,
-    rule: &dyn RowRule<A::Compute>,
+    rule: Rule<'_, A::Compute>,
     gauge: &Gauge,
 ) -> Outcome {
     let columns = w.ncols();
     let width = rule.group().map_or(columns, |group| {
         group.saturating_mul(CHUNK.div_ceil(group)).min(columns)
     });
-    let reach = rule.group().unwrap_or(columns);
     let decision = Decision {
         scorer,
         rule,
         factors: scorer.factors(),
-        lowest: rule
-            .lowest(reach)
-            .filter(|count| (1..reach).contains(count)),
     };
     for_each_few_rows(w, Scratch::new, |scratch, row, few| {
         let mut outcome = Outcome::default();
@@ -146,14 +142,30 @@ fn finish<A: Element>(
     outcome
 }
 
+/// Which weights of a row go.
+#[derive(Clone, Copy)]
+pub(super) enum Rule<'a, T> {
+    /// What is said of the row alone.
+    Row(&'a dyn RowRule<T>),
+    /// What is said of the whole layer.
+    Layer(LayerCut<T>),
+}
+
+impl<T: Real> Rule<'_, T> {
+    fn group(&self) -> Option<usize> {
+        match self {
+            Self::Row(rule) => rule.group(),
+            Self::Layer(_) => None,
+        }
+    }
+}
+
 /// How rows are decided.
 struct Decision<'a, T> {
     scorer: &'a dyn Scorer<T>,
-    rule: &'a dyn RowRule<T>,
+    rule: Rule<'a, T>,
     /// The factors that magnitudes are multiplied by, if those are the scores.
     factors: Option<&'a [T]>,
-    /// How many of a group or row go, if those are the lowest, and neither none nor all.
-    lowest: Option<usize>,
 }
 
 impl<'a, T: Real> Decision<'a, T> {
@@ -207,10 +219,9 @@ impl<T: Real> Decider<T> {
         decision: &Decision<'_, T>,
         marks: &mut [u64],
     ) {
-        let decided = match (decision.lowest, weights.as_slice()) {
-            (Some(count), Some(run)) => self.mark_in_passing(place, run, decision, count, marks),
-            _ => 0,
-        };
+        let decided = weights
+            .as_slice()
+            .map_or(0, |run| self.mark_in_passing(place, run, decision, marks));
         if decided == weights.len() {
             return;
         }
@@ -221,22 +232,30 @@ impl<T: Real> Decider<T> {
         decision.scorer.score(row, start, run, scores);
         let marks = &mut marks[decided / WORD..];
         marks.fill(0);
-        decision
-            .rule
-            .select(scores, &mut MaskRow::new(marks, run.len()));
+        match decision.rule {
+            Rule::Row(rule) => rule.select(scores, &mut MaskRow::new(marks, run.len())),
+            Rule::Layer(cut) => cut.mark(row, scores, marks),
+        }
     }
 
-    /// Marks the `count` lowest of a run of weights, or of each group in it, while they are scored.
+    /// Marks what is to be pruned of a run of weights while they are scored, if that can be done.
     /// Returns how many of the weights are decided.
     fn mark_in_passing<A: Element<Compute = T>>(
         &mut self,
         place: (usize, usize),
         run: &[A],
         decision: &Decision<'_, T>,
-        count: usize,
         marks: &mut [u64],
     ) -> usize {
-        let Some(of) = decision.rule.group() else {
+        let rule = match decision.rule {
+            Rule::Row(rule) => rule,
+            Rule::Layer(cut) => return mark_up_to(place, run, decision, cut, marks),
+        };
+        let reach = rule.group().unwrap_or(run.len());
+        let Some(count) = rule.lowest(reach).filter(|n| (1..reach).contains(n)) else {
+            return 0;
+        };
+        let Some(of) = rule.group() else {
             let done = self.mark_stream(place, run, decision, count, marks);
             return if done { run.len() } else { 0 };
         };
@@ -276,6 +295,25 @@ impl<T: Real> Decider<T> {
         }
         self.stream.finish(marks)
     }
+}
+
+/// Marks what a cut of the layer takes of a whole row. Returns how many weights are decided.
+fn mark_up_to<A: Element>(
+    (row, start): (usize, usize),
+    run: &[A],
+    decision: &Decision<'_, A::Compute>,
+    cut: LayerCut<A::Compute>,
+    marks: &mut [u64],
+) -> usize {
+    let end = cut.ties_end(row).min(run.len());
+    let (before, after) = run.split_at(end);
+    for (first, run, ties) in [(0, before, usize::MAX), (end, after, 0)] {
+        let Some(scores) = decision.scaled(start + first, run) else {
+            return 0;
+        };
+        kernels::mark_scaled_up_to_cut(scores, cut.threshold, ties, marks, first);
+    }
+    run.len()
 }
 
 /// The largest magnitude of a weight.
