@@ -243,8 +243,7 @@ impl Mask {
 
     /// The columns that are marked in `row`, which is one of the mask's.
     pub(crate) fn iter_row(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
-        let words = self.row_words(row).iter().enumerate();
-        words.flat_map(|(i, &word)| set_bits(word).map(move |bit| i * 64 + bit))
+        set_bits(self.row_words(row))
     }
 
     /// The words in strips of `width`, a row of words for every row. They can be written
@@ -399,13 +398,16 @@ pub(crate) fn words_for(columns: usize) -> usize {
     columns.div_ceil(64)
 }
 
-/// The positions of the ones in a word, lowest first.
-fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        (word != 0).then(|| {
-            let bit = word.trailing_zeros() as usize;
-            word &= word - 1;
-            bit
+/// The positions of the ones in some words, lowest first.
+pub(crate) fn set_bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(i, &word)| {
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            (rest != 0).then(|| {
+                let bit = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                i * 64 + bit
+            })
         })
     })
 }

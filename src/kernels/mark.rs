@@ -57,15 +57,6 @@ kernel! {
 }
 
 kernel! {
-    /// Adds 1 to the counts of those places where a run has a value.
-    pub(crate) fn count_equal<T: Real>(_simd; counts: &mut [usize], run: &[T], value: T) {
-        for (count, &x) in counts.iter_mut().zip(run) {
-            *count += usize::from(x == value);
-        }
-    }
-}
-
-kernel! {
     /// `out[j] = weights[j] - removed[j]`
     pub(crate) fn subtract<T: Real>(_simd; weights: &[T], removed: &[T], out: &mut [T]) {
         for ((out, &weight), &removed) in out.iter_mut().zip(weights).zip(removed) {

@@ -39,11 +39,12 @@ use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use groups::{mark_lowest_of_groups, mark_lowest_of_scaled_groups, whole_words};
-pub(crate) use mark::{count_equal, largest, ones, subtract};
+pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{Scaled, scaled_abs, widen};
 pub(crate) use select::{
     Cut, Search, Survey, cut_between, mark_lowest, mark_scaled_up_to_cut, mark_up_to_cut, survey,
+    survey_marking,
 };
 pub(crate) use simd::{Clearable, Comparable, WORD};
 pub(crate) use stream::Stream;

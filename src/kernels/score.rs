@@ -18,9 +18,16 @@ kernel! {
 
 kernel! {
     /// `out[j] = |weights[j]| * factors[j]`
-    pub(crate) fn scaled_abs<T: Real>(_simd; weights: &[T], factors: &[T], out: &mut [T]) {
-        for ((out, w), &factor) in out.iter_mut().zip(weights).zip(factors) {
-            *out = w.abs() * factor;
+    pub(crate) fn scaled_abs<A: Element>(
+        _simd; weights: &[A], factors: &[A::Compute], out: &mut [A::Compute],
+    ) {
+        let (words, rest) = out.as_chunks_mut();
+        for (i, out) in words.iter_mut().enumerate() {
+            *out = Scaled { weights, factors }.word(i);
+        }
+        let start = words.len() * WORD;
+        for (j, out) in rest.iter_mut().enumerate() {
+            *out = weights[start + j].widen().abs() * factors[start + j];
         }
     }
 }

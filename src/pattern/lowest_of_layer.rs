@@ -3,7 +3,7 @@
 use crate::element::Real;
 use crate::error::Result;
 use crate::kernels::{self, Cut, Search, Survey, WORD};
-use crate::mask::Mask;
+use crate::mask::{Mask, set_bits, words_for};
 use crate::matrix::Rows;
 use crate::parallel::{self, rows_a_task};
 
@@ -97,7 +97,7 @@ const ROOM: usize = 1 << 16;
 const HELD: usize = 8;
 
 /// Scores of a row that are read together: few enough to stay in the fastest cache until they have
-/// been looked at.
+/// been looked at. A multiple of 64.
 const CHUNK: usize = 1024;
 
 /// The highest of the lowest scores.
@@ -313,19 +313,23 @@ fn count_equal<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<Vec<us
     /// Counts that are added up in the end.
     const PARTS: usize = 16;
     let columns = scores.dim().1;
+    let value = found.cut.threshold;
     let rows = found.rows.chunks(found.rows.len().div_ceil(PARTS).max(1));
-    let parts = parallel::map(
-        rows.collect(),
-        || vec![T::zero(); columns],
-        |buffer, rows| {
-            let mut counts = vec![0; columns];
-            for &row in rows {
-                scores.read(row, 0, buffer)?;
-                kernels::count_equal(&mut counts, buffer, found.cut.threshold);
+    let parts = parallel::map(rows.collect(), Vec::new, |buffer, rows| {
+        let [mut lower, mut equal] = [[0; CHUNK / WORD]; 2];
+        let mut counts = vec![0; columns];
+        for &row in rows {
+            for (i, counts) in counts.chunks_mut(CHUNK).enumerate() {
+                let run = kernels::aligned(buffer, counts.len());
+                scores.read(row, i * CHUNK, run)?;
+                kernels::survey_marking(run, value, value, &mut [], &mut lower, &mut equal);
+                for column in set_bits(&equal[..words_for(run.len())]) {
+                    counts[column] += 1;
+                }
             }
-            Ok(counts)
-        },
-    );
+        }
+        Ok(counts)
+    });
     let mut total = vec![0; columns];
     for part in parts {
         for (total, count) in total.iter_mut().zip(part?) {

@@ -1,6 +1,6 @@
 //! The scores of a layer, computed when they are read.
 
-use ndarray::{ArrayRef2, s};
+use ndarray::{ArrayRef2, ArrayView1, s};
 use num_traits::{Float, Zero};
 
 use crate::element::{Element, Real, widened};
@@ -20,6 +20,38 @@ pub(super) struct LayerScores<'a, A: Element> {
 }
 
 impl<A: Element> LayerScores<'_, A> {
+    /// The factors of some columns, if magnitudes are multiplied by those.
+    fn factors(&self, start: usize, len: usize) -> Option<&[A::Compute]> {
+        self.scorer.factors()?.get(start..start + len)
+    }
+
+    /// Scores a run of weights, and checks the scores where that is asked for.
+    fn score(
+        &self,
+        row: usize,
+        start: usize,
+        run: &ArrayView1<'_, A>,
+        out: &mut [A::Compute],
+    ) -> Result<()> {
+        let mut buffer = Vec::new();
+        let weights = widened(run, &mut buffer);
+        self.scorer.score(row, start, weights, out);
+        let Some(metric) = self.checked_as else {
+            return Ok(());
+        };
+        for (score, weight) in out.iter_mut().zip(weights) {
+            if weight.is_zero() {
+                *score = A::Compute::zero();
+            }
+        }
+        settle_scores(out).map_err(|index| Error::InvalidScore {
+            metric: metric.to_owned(),
+            row,
+            column: start + index,
+            score: out[index].as_f64(),
+        })
+    }
+
     /// How many weights on those are that will be asked for soon. Patterns read whole rows, in long
     /// runs, or strips of columns.
     fn ahead(&self, len: usize) -> usize {
@@ -38,25 +70,17 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
 
     fn read(&self, row: usize, start: usize, out: &mut [A::Compute]) -> Result<()> {
         check_bounds(self.weights.dim(), row, start, out.len())?;
-        let mut buffer = Vec::new();
         let run = self.weights.slice(s![row, start..start + out.len()]);
         if let Some(run) = run.as_slice() {
             kernels::prefetch_after(run, self.ahead(out.len()));
         }
-        let weights = widened(&run, &mut buffer);
-        self.scorer.score(row, start, weights, out);
-        if let Some(metric) = self.checked_as {
-            for (score, weight) in out.iter_mut().zip(weights) {
-                if weight.is_zero() {
-                    *score = A::Compute::zero();
-                }
-            }
-            settle_scores(out).map_err(|index| Error::InvalidScore {
-                metric: metric.to_owned(),
-                row,
-                column: start + index,
-                score: out[index].as_f64(),
-            })?;
+        match (
+            self.checked_as,
+            run.as_slice(),
+            self.factors(start, out.len()),
+        ) {
+            (None, Some(run), Some(factors)) => kernels::scaled_abs(run, factors, out),
+            _ => self.score(row, start, &run, out)?,
         }
         if let Some(protected) = self.protected {
             for (j, score) in out.iter_mut().enumerate() {
