@@ -60,7 +60,12 @@ pub(crate) fn cut_between<T: Real>(scores: &[T], count: usize, range: (T, T)) ->
 
 /// Finds the wanted score with room for the scores that are left, and room for those that are left
 /// of these.
-fn narrow_down<T: Real>(scores: &[T], search: Search, held: &mut [T], room: &mut [T]) -> Cut<T> {
+pub(super) fn narrow_down<T: Real>(
+    scores: &[T],
+    search: Search,
+    held: &mut [T],
+    room: &mut [T],
+) -> Cut<T> {
     let (mut held, mut room) = (held, room);
     let (mut scores, mut search) = (scores, search);
     let mut len;

@@ -2,7 +2,7 @@
 
 use super::dispatch::kernel;
 use super::score::Scaled;
-use super::select::{Search, Survey, cut_between, mark_up_to_cut, survey_marking, survey_scaled};
+use super::select::{Search, Survey, mark_up_to_cut, narrow_down, survey_marking, survey_scaled};
 use super::simd::WORD;
 use crate::element::{Element, Real};
 
@@ -26,8 +26,12 @@ pub(crate) struct Stream<T> {
     bracket: (T, T),
     found: Survey,
     held: Vec<T>,
-    /// Where scores in the bracket are, a bit a score.
+    /// Room to search those held in.
+    room: [Vec<T>; 2],
+    /// Where scores in the bracket are, a bit a score, as far as scores came.
     within: Vec<u64>,
+    /// So far.
+    words: usize,
     /// Which of those held are to be marked, a bit a score.
     chosen: Vec<u64>,
 }
@@ -39,7 +43,9 @@ impl<T: Real> Stream<T> {
             bracket: (T::zero(), T::zero()),
             found: Survey::default(),
             held: Vec::new(),
+            room: [Vec::new(), Vec::new()],
             within: Vec::new(),
+            words: 0,
             chosen: Vec::new(),
         }
     }
@@ -50,7 +56,7 @@ impl<T: Real> Stream<T> {
         self.count = count;
         self.bracket = Search::new(len, count).bracket_by_pivots(len, read);
         self.found = Survey::default();
-        self.within.clear();
+        self.words = 0;
         // A word more than is held has to fit.
         if self.held.len() < len + WORD {
             self.held.resize(len + WORD, T::zero());
@@ -83,14 +89,17 @@ impl<T: Real> Stream<T> {
         marks: &mut [u64],
         run: impl FnOnce((T, T), &mut [T], &mut [u64], &mut [u64]) -> Survey,
     ) {
-        let words = self.within.len();
-        self.within.resize(words + marks.len(), 0);
+        let words = self.words..self.words + marks.len();
+        self.words = words.end;
+        if self.within.len() < words.end {
+            self.within.resize(words.end, 0);
+        }
         let room = match self.found.held {
             // Equal scores are known without being held.
             Some(held) if self.bracket.0 < self.bracket.1 => &mut self.held[held..],
             _ => &mut [],
         };
-        let found = run(self.bracket, room, marks, &mut self.within[words..]);
+        let found = run(self.bracket, room, marks, &mut self.within[words]);
         self.found.add(&found);
     }
 
@@ -110,14 +119,20 @@ impl<T: Real> Stream<T> {
         self.chosen.resize(within / WORD + 2, 0);
         if let Some(held) = held {
             let held = &self.held[..held];
-            let cut = cut_between(held, count, self.bracket);
+            let search = Search::between(held.len(), count, self.bracket);
+            let [first, second] = &mut self.room;
+            // As much as what is left of them is likely to need.
+            first.resize(held.len() / 2 + WORD, T::zero());
+            second.resize(held.len() / 8 + WORD, T::zero());
+            let cut = narrow_down(held, search, first, second);
             mark_up_to_cut(held, cut.threshold, cut.ties, &mut self.chosen, 0);
         } else {
             self.chosen[..count / WORD].fill(u64::MAX);
             self.chosen[count / WORD] = (1 << (count % WORD)) - 1;
         }
-        keep(&self.chosen, &mut self.within);
-        for (marks, chosen) in marks.iter_mut().zip(&self.within) {
+        let within = &mut self.within[..self.words];
+        keep(&self.chosen, within);
+        for (marks, chosen) in marks.iter_mut().zip(&*within) {
             *marks |= chosen;
         }
         true

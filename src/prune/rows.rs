@@ -65,8 +65,11 @@ pub(super) fn prune<A: Element>(
                 stored,
             } = &mut *scratch;
             let words = words_for(few.ncols());
-            marks.clear();
-            marks.resize(few.nrows() * words, 0);
+            let len = few.nrows() * words;
+            if marks.len() < len {
+                marks.resize(len, 0);
+            }
+            let marks = &mut marks[..len];
             let runs = few.rows().into_iter().zip(marks.chunks_exact_mut(words));
             for (j, (weights, marks)) in runs.enumerate() {
                 decider.mark((row + j, i * width), &weights, &decision, marks);
@@ -211,7 +214,7 @@ struct Decider<T> {
 
 impl<T: Real> Decider<T> {
     /// Marks what is to be pruned of a run of weights, which begins at `place`, a row and a column.
-    /// None are marked yet.
+    /// What was marked before is forgotten.
     fn mark<A: Element<Compute = T>>(
         &mut self,
         place: (usize, usize),
@@ -305,6 +308,7 @@ fn mark_up_to<A: Element>(
     cut: LayerCut<A::Compute>,
     marks: &mut [u64],
 ) -> usize {
+    marks.fill(0);
     let end = cut.ties_end(row).min(run.len());
     let (before, after) = run.split_at(end);
     for (first, run, ties) in [(0, before, usize::MAX), (end, after, 0)] {
