@@ -4,8 +4,9 @@ use super::dispatch::kernel;
 use super::simd::LANES;
 use crate::element::{Element, Real};
 
-/// Runs that are added together, so that sums stay in registers meanwhile.
-pub(crate) const RUNS: usize = 8;
+/// Runs that are added together, so that sums stay in registers meanwhile: few enough for rows that
+/// are a power of two apart to leave room for each other in the fastest cache.
+pub(crate) const RUNS: usize = 4;
 
 kernel! {
     /// `sums[j] += weights[t] * runs[t][j]²` for one `t` after the other, in `f64`. Runs are at
@@ -18,17 +19,22 @@ kernel! {
         let runs = runs.map(|run| &run[..sums.len()]);
         if weights.iter().all(|weight| weight.to_bits() == 1_f64.to_bits()) {
             for (j, sum) in sums.iter_mut().enumerate() {
+                // Written once, as compilers write memory whenever it may be what they read.
+                let mut total = *sum;
                 for run in runs {
                     let x = run[j].widen().as_f64();
-                    *sum += x * x;
+                    total += x * x;
                 }
+                *sum = total;
             }
         } else {
             for (j, sum) in sums.iter_mut().enumerate() {
+                let mut total = *sum;
                 for (run, weight) in runs.iter().zip(weights) {
                     let x = run[j].widen().as_f64();
-                    *sum += weight * (x * x);
+                    total += weight * (x * x);
                 }
+                *sum = total;
             }
         }
     }

@@ -12,9 +12,14 @@ use crate::parallel;
 /// Features that one worker sums up at least: enough for memory to be read in long runs.
 const STRIP: usize = 512;
 
-/// Features whose sums are added to before those of the next: few enough for all that belongs to
-/// them to stay in the fastest cache.
-const CHUNK: usize = 256;
+/// Bytes of a token whose features are added to their sums before the next ones: few enough for all
+/// that belongs to them to stay in the fastest cache.
+const CHUNK: usize = 1024;
+
+/// As many features as that.
+const fn chunk<A>() -> usize {
+    CHUNK / size_of::<A>()
+}
 
 /// Adds the squares of some tokens of a batch to the sum of each feature, token after token.
 /// `tokens` are where they stand in the batch, and how often each counts.
@@ -30,8 +35,8 @@ pub(super) fn add_squares<A: Element>(
     parallel::map(strips, Scratch::new, |scratch, (i, sums)| {
         let strip = batch.slice(s![.., i * width..i * width + sums.len()]);
         for tokens in tokens.chunks(RUNS) {
-            let columns = strip.axis_chunks_iter(Axis(1), CHUNK);
-            for (sums, columns) in sums.chunks_mut(CHUNK).zip(columns) {
+            let columns = strip.axis_chunks_iter(Axis(1), chunk::<A>());
+            for (sums, columns) in sums.chunks_mut(chunk::<A>()).zip(columns) {
                 scratch.add(sums, &columns, tokens);
             }
         }
@@ -48,7 +53,7 @@ struct Scratch<A: Element> {
 impl<A: Element> Scratch<A> {
     fn new() -> Self {
         Self {
-            zeros: vec![A::ZERO; CHUNK],
+            zeros: vec![A::ZERO; chunk::<A>()],
             widened: Vec::new(),
         }
     }
