@@ -226,7 +226,7 @@ const ROUNDS: usize = 16;
 const DEVIATIONS: f64 = 2.5;
 
 /// Which part of the scores of a narrow range may lie elsewhere than if they were spread evenly.
-const UNEVEN: f64 = 32.0;
+const UNEVEN: f64 = 20.0;
 
 impl Search {
     /// The search for the score of rank `count`, counted from 1, among `len`.

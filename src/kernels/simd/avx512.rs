@@ -6,10 +6,11 @@ use std::arch::x86_64::{
     _mm512_cvtepi32_epi64, _mm512_loadu_epi16, _mm512_loadu_epi32, _mm512_loadu_epi64,
     _mm512_loadu_pd, _mm512_loadu_ps, _mm512_mask_add_pd, _mm512_maskz_compress_pd,
     _mm512_maskz_compress_ps, _mm512_maskz_mov_epi16, _mm512_maskz_mov_epi32,
-    _mm512_maskz_mov_epi64, _mm512_permutexvar_epi32, _mm512_permutexvar_epi64, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_epi16,
-    _mm512_storeu_epi32, _mm512_storeu_epi64, _mm512_storeu_pd, _mm512_storeu_ps,
-    _mm512_testn_epi16_mask, _mm512_testn_epi32_mask, _mm512_testn_epi64_mask, _pdep_u64,
+    _mm512_maskz_mov_epi64, _mm512_permutex2var_epi32, _mm512_permutex2var_epi64,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps,
+    _mm512_storeu_epi16, _mm512_storeu_epi32, _mm512_storeu_epi64, _mm512_storeu_pd,
+    _mm512_storeu_ps, _mm512_testn_epi16_mask, _mm512_testn_epi32_mask, _mm512_testn_epi64_mask,
+    _pdep_u64,
 };
 
 use super::{AddMarked, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
@@ -53,7 +54,8 @@ macro_rules! compare {
         $load_lanes:expr,
         $permute:ident,
         $add:ident,
-        $less:ident
+        $less:ident,
+        $set_integers:ident
     ) => {
         impl Compare<$t> for Avx512 {
             #[inline(always)]
@@ -77,16 +79,13 @@ macro_rules! compare {
                     return Portable.goes_before::<OF>(run, distance);
                 }
                 // As integers, the bits of numbers that are not negative order like the numbers,
-                // and one more makes what is equal less.
-                let to = &Rotation::<OF, LANES>::TO[distance];
-                let is_earlier = &Rotation::<OF, LANES>::IS_EARLIER[distance];
+                // and one less makes what is equal less: earlier numbers are taken from those.
+                let to = &Rotation::<OF, LANES>::TO_ONE_OF_TWO[distance];
                 word!(LANES, |run| {
                     let numbers = $load_integers(run.cast());
-                    let other = $permute($load_lanes(to.as_ptr().cast()), numbers);
-                    $less(
-                        other,
-                        $add(numbers, $load_lanes(is_earlier.as_ptr().cast())),
-                    )
+                    let less = $add(numbers, $set_integers(-1));
+                    let other = $permute(numbers, $load_lanes(to.as_ptr().cast()), less);
+                    $less(other, numbers)
                 })
             }
 
@@ -133,9 +132,10 @@ compare!(
     _mm512_storeu_ps,
     _mm512_loadu_epi32,
     _mm512_loadu_epi32,
-    _mm512_permutexvar_epi32,
+    _mm512_permutex2var_epi32,
     _mm512_add_epi32,
-    _mm512_cmplt_epi32_mask
+    _mm512_cmplt_epi32_mask,
+    _mm512_set1_epi32
 );
 compare!(
     f64,
@@ -146,9 +146,10 @@ compare!(
     _mm512_storeu_pd,
     _mm512_loadu_epi64,
     |lanes| _mm512_cvtepi32_epi64(_mm256_loadu_si256(lanes)),
-    _mm512_permutexvar_epi64,
+    _mm512_permutex2var_epi64,
     _mm512_add_epi64,
-    _mm512_cmplt_epi64_mask
+    _mm512_cmplt_epi64_mask,
+    _mm512_set1_epi64
 );
 
 impl Deposit for Avx512 {

@@ -178,26 +178,29 @@ fn bits(bit: impl Fn(usize) -> bool) -> u64 {
 /// Where lanes look in groups of `OF` lanes, for each distance below `OF`.
 struct Rotation<const OF: usize, const LANES: usize>;
 
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "there are few lanes"
+)]
 impl<const OF: usize, const LANES: usize> Rotation<OF, LANES> {
     /// The lane so many places on, round the group.
-    const TO: [[i32; LANES]; OF] = Self::table(false);
+    const TO: [[i32; LANES]; OF] = Self::table(1, 0);
     /// 1 where that is earlier in the group, else 0.
-    const IS_EARLIER: [[i32; LANES]; OF] = Self::table(true);
+    const IS_EARLIER: [[i32; LANES]; OF] = Self::table(0, 1);
+    /// The lane so many places on of two vectors: of the second where that is earlier.
+    const TO_ONE_OF_TWO: [[i32; LANES]; OF] = Self::table(1, LANES as i32);
 
-    const fn table(is_earlier: bool) -> [[i32; LANES]; OF] {
+    /// So many times the lane, and so much more where it is earlier in the group.
+    const fn table(times: i32, earlier: i32) -> [[i32; LANES]; OF] {
         let mut table = [[0; LANES]; OF];
         let mut distance = 0;
         while distance < OF {
             let mut lane = 0;
             while lane < LANES {
                 let to = lane - lane % OF + (lane % OF + distance) % OF;
-                #[allow(clippy::cast_possible_truncation, reason = "there are few lanes")]
-                let number = if is_earlier {
-                    (to < lane) as i32
-                } else {
-                    to.cast_signed() as i32
-                };
-                table[distance][lane] = number;
+                let more = if to < lane { earlier } else { 0 };
+                table[distance][lane] = times * to as i32 + more;
                 lane += 1;
             }
             distance += 1;
