@@ -43,8 +43,8 @@ pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{Scaled, scaled_abs, widen};
 pub(crate) use select::{
-    Cut, Search, Survey, cut_between, mark_lowest, mark_scaled_up_to_cut, mark_up_to_cut, survey,
-    survey_marking,
+    Cut, Search, Survey, cut_between, mark_lowest, mark_scaled_up_to_cut, mark_up_to_cut,
+    sample_scaled, survey, survey_marking,
 };
 pub(crate) use simd::{Clearable, Comparable, WORD};
 pub(crate) use stream::Stream;

@@ -99,10 +99,11 @@ fn hold<T: Real>(scores: &[T], search: &mut Search, room: &mut [T]) -> Narrowed<
         } else if scores.len() > SORTED {
             search.bracket(&mut sample(scores, search.rounds), DEVIATIONS)
         } else {
-            let read = |start: usize, out: &mut [T]| {
-                out.copy_from_slice(&scores[start..][..out.len()]);
-            };
-            search.bracket_by_pivots(scores.len(), read)
+            search.bracket_by_pivots(scores.len(), |places, sample| {
+                for (start, run) in places.of_runs(sample) {
+                    run.copy_from_slice(&scores[start..][..run.len()]);
+                }
+            })
         };
         let found = survey(scores, low, high, room);
         if search.narrow(low, high, &found)
@@ -187,6 +188,54 @@ const RUN: usize = 16;
 
 /// So few words of scores are ranked among themselves.
 const ALL: usize = 4;
+
+/// Where the scores of a sample are: in runs, so far apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places {
+    run: usize,
+    offset: usize,
+    stride: usize,
+}
+
+impl Places {
+    /// Places of `size` of `len` scores, others each round.
+    fn new(len: usize, size: usize, round: usize) -> Self {
+        if size == len {
+            return Self {
+                run: len.max(1),
+                offset: 0,
+                stride: 0,
+            };
+        }
+        let stride = len / (size / RUN);
+        Self {
+            run: RUN,
+            offset: round * RUN % (stride - RUN + 1),
+            stride,
+        }
+    }
+
+    /// The runs of a sample, and where they start.
+    pub(crate) fn of_runs<T>(self, sample: &mut [T]) -> impl Iterator<Item = (usize, &mut [T])> {
+        let runs = sample.chunks_mut(self.run).enumerate();
+        runs.map(move |(i, run)| (i * self.stride + self.offset, run))
+    }
+}
+
+kernel! {
+    /// Fills a sample with scores from some places.
+    pub(crate) fn sample_scaled<A: Element>(
+        _simd; scores: Scaled<'_, A>, places: Places, sample: &mut [A::Compute],
+    ) {
+        for (start, run) in places.of_runs(sample) {
+            let weights = &scores.weights[start..][..run.len()];
+            let factors = &scores.factors[start..][..run.len()];
+            for ((score, weight), &factor) in run.iter_mut().zip(weights).zip(factors) {
+                *score = num_traits::Float::abs(weight.widen()) * factor;
+            }
+        }
+    }
+}
 
 /// A score of a given rank, to be found by narrowing down the range it lies in.
 ///
@@ -301,32 +350,25 @@ impl Search {
     }
 
     /// The same from a few pivots among `len` scores, for which nothing is sorted. `read` gives the
-    /// scores from a place on.
+    /// scores at some places.
     pub(crate) fn bracket_by_pivots<T: Real>(
         &self,
         len: usize,
-        mut read: impl FnMut(usize, &mut [T]),
+        read: impl FnOnce(Places, &mut [T]),
     ) -> (T, T) {
         // What is added to fill words comes last.
         let mut words = [[T::infinity(); WORD]; ALL];
         let sample = words.as_flattened_mut();
         let (size, aside) = if len <= ALL * WORD {
-            read(0, &mut sample[..len]);
             // No doubt is left.
             (len, 0.0)
         } else {
             let size = SAMPLE * WORD;
-            let stride = len / (size / RUN);
-            let offset = self.rounds * RUN % (stride - RUN + 1);
-            for (i, run) in sample[..size].chunks_exact_mut(RUN).enumerate() {
-                read(i * stride + offset, run);
-            }
             let part = self.count as f64 / len as f64;
-            (
-                size,
-                DEVIATIONS * (size as f64 * part * (1.0 - part)).sqrt() + 1.0,
-            )
+            let deviation = (size as f64 * part * (1.0 - part)).sqrt();
+            (size, DEVIATIONS * deviation + 1.0)
         };
+        read(Places::new(len, size, self.rounds), &mut sample[..size]);
         let pivots: [T; PIVOTS] = std::array::from_fn(|i| sample[i * size / PIVOTS]);
         let words = &words[..size.div_ceil(WORD)];
         let ranks = ranks(words, &pivots);

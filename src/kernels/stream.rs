@@ -2,7 +2,9 @@
 
 use super::dispatch::kernel;
 use super::score::Scaled;
-use super::select::{Search, Survey, mark_up_to_cut, narrow_down, survey_marking, survey_scaled};
+use super::select::{
+    Places, Search, Survey, mark_up_to_cut, narrow_down, survey_marking, survey_scaled,
+};
 use super::simd::WORD;
 use crate::element::{Element, Real};
 
@@ -51,8 +53,8 @@ impl<T: Real> Stream<T> {
     }
 
     /// Begins a row of `len` scores of which the `count` lowest are to be marked, at least one and
-    /// not all. `read` gives the scores from a place on.
-    pub(crate) fn begin(&mut self, len: usize, count: usize, read: impl FnMut(usize, &mut [T])) {
+    /// not all. `read` gives the scores at some places.
+    pub(crate) fn begin(&mut self, len: usize, count: usize, read: impl FnOnce(Places, &mut [T])) {
         self.count = count;
         self.bracket = Search::new(len, count).bracket_by_pivots(len, read);
         self.found = Survey::default();
@@ -166,8 +168,10 @@ mod tests {
     fn mark_stream(scores: &[f32], count: usize, words: usize) -> Option<Vec<u64>> {
         let mut marks = vec![0; scores.len().div_ceil(WORD)];
         let mut stream = Stream::new();
-        stream.begin(scores.len(), count, |start, out| {
-            out.copy_from_slice(&scores[start..][..out.len()]);
+        stream.begin(scores.len(), count, |places, sample| {
+            for (start, run) in places.of_runs(sample) {
+                run.copy_from_slice(&scores[start..][..run.len()]);
+            }
         });
         for (run, marks) in scores.chunks(words * WORD).zip(marks.chunks_mut(words)) {
             stream.add(run, marks);

@@ -284,7 +284,15 @@ impl<T: Real> Decider<T> {
             let weights = widened_run(&run[from..from + out.len()], &mut self.widened);
             decision.scorer.score(row, start + from, weights, out);
         };
-        self.stream.begin(run.len(), count, &mut score);
+        self.stream.begin(run.len(), count, |places, sample| {
+            if let Some(scores) = decision.scaled(start, run) {
+                kernels::sample_scaled(scores, places, sample);
+                return;
+            }
+            for (from, run) in places.of_runs(sample) {
+                score(from, run);
+            }
+        });
         for from in (0..run.len()).step_by(CHUNK) {
             let len = CHUNK.min(run.len() - from);
             let marks = &mut marks[from / WORD..][..words_for(len)];
