@@ -299,6 +299,11 @@ impl Search {
         }
     }
 
+    /// Begins with a bracket of one value.
+    pub(super) fn expect_ties(&mut self) {
+        self.rounds = 1;
+    }
+
     /// From where to where the wanted score is likely to lie, if scores are spread evenly over the
     /// range they lie in. That is only tried once, and where the range has an end.
     pub(crate) fn bracket_by_place<T: Real>(&self) -> Option<(T, T)> {
@@ -381,12 +386,21 @@ impl Search {
         if self.rounds > ROUNDS {
             return halves;
         }
+        if self.rounds > 0
+            && let Some(value) = shared(&pivots, low, high)
+        {
+            return (value, value);
+        }
         if self.rounds % 2 == 1 {
-            // A pivot, if it is in the range that is left.
-            return highest_below(&ranks, place)
-                .map(|i| pivots[i])
-                .filter(|pivot| (low..=high).contains(pivot))
-                .map_or(halves, |pivot| (pivot, pivot));
+            // The pivot next to the place, of those in the range that is left.
+            let is_left = |pivot: &T| (low..=high).contains(pivot);
+            let mut ranks = ranks;
+            for (rank, _) in ranks.iter_mut().zip(&pivots).filter(|(_, p)| !is_left(p)) {
+                *rank = NOWHERE;
+            }
+            let pivot = highest_below(&ranks, place).or_else(|| lowest_from(&ranks, place));
+            let pivot = pivot.map(|i| pivots[i]).filter(is_left);
+            return pivot.map_or(halves, |pivot| (pivot, pivot));
         }
         let around = |place: f64| around(words, &pivots, &ranks, place);
         let below = around(place - aside).0.unwrap_or(low);
@@ -432,6 +446,15 @@ impl Search {
             ties: self.count - self.below,
         })
     }
+}
+
+/// The value of the pivots from `low` to `high`, if these are some and have but one.
+fn shared<T: Real>(pivots: &[T; PIVOTS], low: T, high: T) -> Option<T> {
+    let mut left = pivots.iter().filter(|pivot| (low..=high).contains(*pivot));
+    let value = *left.next()?;
+    let mut others = left.peekable();
+    others.peek()?;
+    others.all(|pivot| *pivot == value).then_some(value)
 }
 
 /// From where to where the score is that as many of a sample are below as `place` says. Between two
@@ -488,6 +511,9 @@ fn lowest_from(ranks: &[u32; PIVOTS], limit: f64) -> Option<usize> {
     let best = (0..).zip(ranks).map(code).fold(u32::MAX, u32::min);
     (best < u32::MAX).then_some(best as usize % PIVOTS)
 }
+
+/// Above all ranks.
+const NOWHERE: u32 = u32::MAX >> PLACE;
 
 /// Bits of the number of a pivot.
 const PLACE: u32 = PIVOTS.ilog2();

@@ -24,6 +24,7 @@ use crate::element::{Element, Real};
 /// found out in the end: the row has to be decided in another way then.
 #[derive(Debug)]
 pub(crate) struct Stream<T> {
+    len: usize,
     count: usize,
     bracket: (T, T),
     found: Survey,
@@ -41,6 +42,7 @@ pub(crate) struct Stream<T> {
 impl<T: Real> Stream<T> {
     pub(crate) fn new() -> Self {
         Self {
+            len: 0,
             count: 0,
             bracket: (T::zero(), T::zero()),
             found: Survey::default(),
@@ -55,7 +57,7 @@ impl<T: Real> Stream<T> {
     /// Begins a row of `len` scores of which the `count` lowest are to be marked, at least one and
     /// not all. `read` gives the scores at some places.
     pub(crate) fn begin(&mut self, len: usize, count: usize, read: impl FnOnce(Places, &mut [T])) {
-        self.count = count;
+        (self.len, self.count) = (len, count);
         self.bracket = Search::new(len, count).bracket_by_pivots(len, read);
         self.found = Survey::default();
         self.words = 0;
@@ -121,7 +123,11 @@ impl<T: Real> Stream<T> {
         self.chosen.resize(within / WORD + 2, 0);
         if let Some(held) = held {
             let held = &self.held[..held];
-            let search = Search::between(held.len(), count, self.bracket);
+            let mut search = Search::between(held.len(), count, self.bracket);
+            if within > self.len / 4 * 3 {
+                // So narrow a bracket holds so many only if many are equal.
+                search.expect_ties();
+            }
             let [first, second] = &mut self.room;
             // As much as what is left of them is likely to need.
             first.resize(held.len() / 2 + WORD, T::zero());
