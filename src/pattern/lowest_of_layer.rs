@@ -9,6 +9,9 @@ use crate::parallel::{self, rows_a_task};
 
 /// Where the weights of a layer end that go: those whose scores are below a threshold, and of
 /// those equal to it the ones that come first, column by column.
+///
+/// A pattern gives it in [`SparsityPattern::layer_cut`](crate::SparsityPattern::layer_cut). Any
+/// place will do, and any threshold; nothing is below one that is not a number, or equal to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerCut<T> {
     /// The highest score that goes.
@@ -29,6 +32,10 @@ impl<T: Real> LayerCut<T> {
 
     /// The column before which weights of a row go whose score is the threshold.
     pub(crate) fn ties_end(&self, row: usize) -> usize {
+        if self.threshold.is_nan() {
+            // Nothing is equal to that.
+            return 0;
+        }
         let (edge, column) = self.ties_before;
         column.saturating_add(usize::from(row < edge))
     }
@@ -155,18 +162,29 @@ fn find<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Found<T>> {
 
 /// Scores from all over the layer.
 fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
-    /// Places to look at, and scores that are read of each: those that come with the first.
+    /// Places to look at, how many of them one after the other, and scores that are read of each:
+    /// those that come with the first.
     const PLACES: usize = 2048;
+    const TASK: usize = 256;
     const RUN: usize = 16;
     /// The multiples of an odd number jump about.
     const MIXER: usize = 0x9E37_79B9;
     let (rows, columns) = scores.dim();
     let run = RUN.min(columns);
     let mut sample = vec![T::zero(); PLACES * run];
-    for (i, run) in sample.chunks_exact_mut(run).enumerate() {
-        let start = ((i * MIXER) >> 16) % (columns - run.len() + 1);
-        scores.read(i * rows / PLACES, start, run)?;
-    }
+    let tasks = sample.chunks_mut(TASK * run).enumerate().collect();
+    let results = parallel::map(
+        tasks,
+        || (),
+        |(), (task, runs)| {
+            for (place, run) in (task * TASK..).zip(runs.chunks_exact_mut(run)) {
+                let start = ((place * MIXER) >> 16) % (columns - run.len() + 1);
+                scores.read(place * rows / PLACES, start, run)?;
+            }
+            Ok(())
+        },
+    );
+    results.into_iter().collect::<Result<()>>()?;
     Ok(sample)
 }
 

@@ -49,6 +49,7 @@ pub(super) fn prune<A: Element>(
 ) -> Outcome {
     let columns = w.ncols();
     let width = rule.group().map_or(columns, |group| {
+        let group = group.max(1);
         group.saturating_mul(CHUNK.div_ceil(group)).min(columns)
     });
     let decision = Decision {
