@@ -1149,6 +1149,8 @@ mod in_a_sweep {
 /// Patterns and metrics of users that say enough of themselves to be decided while they are scored
 /// give what they give without.
 mod in_passing {
+    use std::cmp::Ordering;
+
     use super::*;
 
     const ROWS: usize = 9;
@@ -1176,10 +1178,10 @@ mod in_passing {
                 weights()[[row, column]]
             }
         });
-        let mut pruned = weights();
-        let report = pruner.prune(&mut pruned, &NoStats).expect("a fine layer");
+        let mut at_once = weights();
+        let report = pruner.prune(&mut at_once, &NoStats).expect("a fine layer");
         assert_eq!(report.pruned(), mask.count());
-        (pruned, masked)
+        (at_once, masked)
     }
 
     /// Prunes the lowest of every group, all but one, and says so.
@@ -1297,8 +1299,11 @@ mod in_passing {
             let (edge_row, edge) = self.0.ties_before;
             Mask::from_fn(rows, columns, |row, column| {
                 let comes_before = (column, row) < (edge, edge_row);
-                let score = all[[row, column]];
-                score < self.0.threshold || (score == self.0.threshold && comes_before)
+                match all[[row, column]].partial_cmp(&self.0.threshold) {
+                    Some(Ordering::Less) => true,
+                    Some(Ordering::Equal) => comes_before,
+                    _ => false,
+                }
             })
         }
 
