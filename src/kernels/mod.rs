@@ -26,9 +26,11 @@ mod groups;
 mod mark;
 mod memory;
 mod score;
+mod search;
 mod select;
 mod simd;
 mod stream;
+mod survey;
 mod turn;
 mod zero;
 
@@ -42,11 +44,10 @@ pub(crate) use groups::{mark_lowest_of_groups, mark_lowest_of_scaled_groups, who
 pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{Scaled, scaled_abs, widen};
-pub(crate) use select::{
-    Cut, Search, Survey, cut_between, mark_lowest, mark_scaled_up_to_cut, mark_up_to_cut,
-    sample_scaled, survey, survey_marking,
-};
+pub(crate) use search::{Search, sample_scaled};
+pub(crate) use select::{Cut, cut_between, mark_lowest, mark_scaled_up_to_cut, mark_up_to_cut};
 pub(crate) use simd::{Clearable, Comparable, WORD};
 pub(crate) use stream::Stream;
+pub(crate) use survey::{Survey, survey, survey_marking};
 pub(crate) use turn::{turn, turn_bits};
 pub(crate) use zero::{RowCost, zero_marked};

@@ -122,10 +122,11 @@ mod tests {
 
     use super::*;
     use crate::kernels::dispatch::tests::on_each;
-    use crate::kernels::select::{
-        mark_scaled_up_to_cut, mark_up_to_cut, survey_marking, survey_scaled,
+    use crate::kernels::survey::{survey_marking, survey_scaled};
+    use crate::kernels::{
+        mark_lowest_of_groups, mark_lowest_of_scaled_groups, mark_scaled_up_to_cut, mark_up_to_cut,
+        whole_words,
     };
-    use crate::kernels::{mark_lowest_of_groups, mark_lowest_of_scaled_groups, whole_words};
 
     /// Checks that what takes scaled weights does what is done with their scores, which are
     /// computed one by one.

@@ -2,10 +2,10 @@
 
 use super::dispatch::kernel;
 use super::score::Scaled;
-use super::select::{
-    Places, Search, Survey, mark_up_to_cut, narrow_down, survey_marking, survey_scaled,
-};
+use super::search::{Places, Search};
+use super::select::{mark_up_to_cut, narrow_down};
 use super::simd::WORD;
+use super::survey::{Survey, survey_marking, survey_scaled};
 use crate::element::{Element, Real};
 
 /// Marks the lowest scores of a row that comes in runs.

@@ -23,9 +23,9 @@ pub struct LayerCut<T> {
 
 impl<T: Real> LayerCut<T> {
     /// No weight goes.
-    const fn nothing(threshold: T) -> Self {
+    fn nothing() -> Self {
         Self {
-            threshold,
+            threshold: T::zero(),
             ties_before: (0, 0),
         }
     }
@@ -65,7 +65,7 @@ impl<T: Real> LayerCut<T> {
 /// eight at most, or 65536.
 pub(super) fn cut_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<LayerCut<T>> {
     if count == 0 {
-        return Ok(LayerCut::nothing(T::zero()));
+        return Ok(LayerCut::nothing());
     }
     let found = find(scores, count)?;
     let ties_before = if found.cut.ties == found.equal {
@@ -83,7 +83,7 @@ pub(super) fn cut_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<
 pub(super) fn cut_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Result<LayerCut<T>> {
     let (rows, columns) = scores.dim();
     if rank >= rows * columns {
-        return Ok(LayerCut::nothing(T::zero()));
+        return Ok(LayerCut::nothing());
     }
     let found = find(scores, rank + 1)?;
     Ok(LayerCut {
