@@ -1,6 +1,7 @@
 //! Where a metric and a pattern meet a layer.
 
 mod cost;
+mod decider;
 mod rows;
 mod scores;
 mod subtraction;
@@ -20,7 +21,7 @@ use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use crate::{metric::Obs, stats::Gram, update::ObsSweep};
 use cost::Gauge;
-use rows::Rule;
+use decider::Rule;
 use scores::LayerScores;
 
 /// Prunes layers by a metric and a pattern.
