@@ -176,8 +176,10 @@ fn bits(bit: impl Fn(usize) -> bool) -> u64 {
 }
 
 /// Where lanes look in groups of `OF` lanes, for each distance below `OF`.
+#[cfg(target_arch = "x86_64")]
 struct Rotation<const OF: usize, const LANES: usize>;
 
+#[cfg(target_arch = "x86_64")]
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
