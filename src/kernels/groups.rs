@@ -3,7 +3,7 @@
 use super::dispatch::kernel;
 use super::score::{Scaled, Words};
 use super::select::mark_lowest;
-use super::simd::{Simd, WORD};
+use super::simd::{Simd, WORD, starts};
 use crate::element::{Element, Real};
 
 /// Marks the lowest of every run of `of` scores, all but `keep`; score `j` is bit `j` of `marks`,
@@ -134,13 +134,6 @@ fn rank_word<T: Real, const OF: usize, const BITS: usize>(
 const fn rotate(word: u64, of: usize, distance: usize) -> u64 {
     let first = starts(of, distance);
     (word << distance & !first) | (word >> (of - distance) & first)
-}
-
-/// A word whose every run of `of` bits begins with `ones` ones.
-#[inline(always)]
-const fn starts(of: usize, ones: usize) -> u64 {
-    let every = u64::MAX / (u64::MAX >> (64 - of));
-    ((1 << ones) - 1) * every
 }
 
 /// Adds two bits to each of 64 numbers.

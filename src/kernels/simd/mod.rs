@@ -54,11 +54,14 @@ pub trait Compare<T>: Copy {
     where
         T: Copy + PartialOrd,
     {
-        bits(|i| {
-            let place = (i % OF + distance) % OF;
-            let other = run[(i - i % OF) + place];
-            other < run[i] || (place < i % OF && other == run[i])
-        })
+        let less = |distance: usize| bits(run.iter().zip(&run[distance..]).map(|(x, on)| on < x));
+        // Past the end of the group it is the other way round: the one so many places on is before
+        // this one, and goes before it unless this one is less.
+        let back = OF - distance;
+        let on = less(distance);
+        let off = if back == distance { on } else { less(back) };
+        let before_end = starts(OF, back);
+        on & before_end | !off << back & !before_end
     }
 
     /// Which numbers are below `low`, and which from `low` to `high`. The latter are copied, in
@@ -157,17 +160,24 @@ clearable!(u16);
 clearable!(u32);
 clearable!(u64);
 
-/// A word from its bits.
+/// A word whose every run of `of` bits begins with `ones` ones.
+#[inline(always)]
+pub(crate) const fn starts(of: usize, ones: usize) -> u64 {
+    let every = u64::MAX / (u64::MAX >> (64 - of));
+    ((1 << ones) - 1) * every
+}
+
+/// A word from its bits, of which there are no more than 64.
 ///
 /// Vectors make bytes of comparisons; a multiplication then gathers the lowest bit of eight bytes
 /// in the highest byte: byte `i` of the factors moves bit `8 i` to bit `56 + i`, and no two of the
 /// moved bits meet.
 #[inline(always)]
-fn bits(bit: impl Fn(usize) -> bool) -> u64 {
+fn bits(bits: impl Iterator<Item = bool>) -> u64 {
     const GATHER: u64 = 0x0102_0408_1020_4080;
     let mut bytes = [0_u8; WORD];
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from(bit(i));
+    for (byte, bit) in bytes.iter_mut().zip(bits) {
+        *byte = u8::from(bit);
     }
     let eights = bytes.as_chunks::<8>().0.iter().enumerate();
     eights.fold(0, |word, (i, &eight)| {
