@@ -244,7 +244,7 @@ impl Search {
             return halves;
         }
         if self.rounds > 0
-            && let Some(value) = shared(&pivots, low, high)
+            && let Some(value) = only_value(&pivots, low, high)
         {
             return (value, value);
         }
@@ -304,7 +304,7 @@ impl Search {
 }
 
 /// The value of the pivots from `low` to `high`, if these are some and have but one.
-fn shared<T: Real>(pivots: &[T; PIVOTS], low: T, high: T) -> Option<T> {
+fn only_value<T: Real>(pivots: &[T; PIVOTS], low: T, high: T) -> Option<T> {
     let mut left = pivots.iter().filter(|pivot| (low..=high).contains(*pivot));
     let value = *left.next()?;
     let mut others = left.peekable();

@@ -67,9 +67,10 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
         false
     }
 
-    /// The factor of each column, if the score of a weight is its magnitude times that and nothing
-    /// else: exactly what [`score`](Self::score) gives. Rows are then decided in the same step as
-    /// they are scored, where the pattern allows it.
+    /// The factor of each column of the layer, finite and not negative, if the score of a weight is
+    /// its magnitude times that and nothing else: exactly what [`score`](Self::score) gives. Rows are
+    /// then decided in the same step as they are scored, where the pattern allows it. By default
+    /// scores are something else; columns for which there is no factor are scored as ever.
     fn factors(&self) -> Option<&[T]> {
         None
     }

@@ -10,8 +10,19 @@ use crate::parallel::{self, rows_a_task};
 /// Where the weights of a layer end that go: those whose scores are below a threshold, and of
 /// those equal to it the ones that come first, column by column.
 ///
-/// A pattern gives it in [`SparsityPattern::layer_cut`](crate::SparsityPattern::layer_cut). Any
-/// place will do, and any threshold; nothing is below one that is not a number, or equal to it.
+/// A pattern gives it in [`SparsityPattern::layer_cut`](crate::SparsityPattern::layer_cut), for a
+/// layer of outputs x inputs. Any place will do, also one outside the layer, and any threshold;
+/// nothing is below one that is not a number, or equal to it.
+///
+/// # Example
+///
+/// ```
+/// use wanda::LayerCut;
+///
+/// // Everything that scores up to 0.5, whatever its place.
+/// let cut = LayerCut { threshold: 0.5_f32, ties_before: (0, usize::MAX) };
+/// # let _ = cut;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerCut<T> {
     /// The highest score that goes.

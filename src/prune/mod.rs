@@ -38,7 +38,8 @@ use scores::LayerScores;
 ///
 /// For a matrix of m rows and n columns: time linear in m · n for all patterns but
 /// [`Pattern::Cumulative`](crate::Pattern::Cumulative). A pattern that decides row by row takes
-/// a few rows of memory a thread, unless weights are protected or the metric does not
+/// a few rows of memory a thread, one that looks for where the lowest of a layer end as much and what
+/// it holds meanwhile, unless weights are protected or the metric does not
 /// [promise valid scores](Scorer::promises_valid_scores); else a mask of one bit a weight.
 ///
 /// With a [`Gram`](crate::Gram) matrix among the statistics, pruning computes the relative error

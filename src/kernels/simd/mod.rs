@@ -58,10 +58,14 @@ pub trait Compare<T>: Copy {
         // Past the end of the group it is the other way round: the one so many places on is before
         // this one, and goes before it unless this one is less.
         let back = OF - distance;
-        let on = less(distance);
-        let off = if back == distance { on } else { less(back) };
+        let ahead_is_less = less(distance);
+        let less_than_back = if back == distance {
+            ahead_is_less
+        } else {
+            less(back)
+        };
         let before_end = starts(OF, back);
-        on & before_end | !off << back & !before_end
+        ahead_is_less & before_end | !less_than_back << back & !before_end
     }
 
     /// Which numbers are below `low`, and which from `low` to `high`. The latter are copied, in
