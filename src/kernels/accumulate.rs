@@ -14,8 +14,9 @@ kernel! {
     ///
     /// The square of any type narrower than `f64` is exact there and cannot overflow.
     pub(crate) fn add_squares<A: Element>(
-        _simd; sums: &mut [f64], runs: &[&[A]; RUNS], weights: &[f64; RUNS],
+        simd; sums: &mut [f64], runs: &[&[A]; RUNS], weights: &[f64; RUNS],
     ) {
+        let exact = size_of::<A>() < size_of::<f64>();
         let runs = runs.map(|run| &run[..sums.len()]);
         if weights.iter().all(|weight| weight.to_bits() == 1_f64.to_bits()) {
             for (j, sum) in sums.iter_mut().enumerate() {
@@ -23,7 +24,11 @@ kernel! {
                 let mut total = *sum;
                 for run in runs {
                     let x = run[j].widen().as_f64();
-                    total += x * x;
+                    total = if exact {
+                        simd.add_exact_square(total, x)
+                    } else {
+                        total + x * x
+                    };
                 }
                 *sum = total;
             }
@@ -77,11 +82,42 @@ pub(super) fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use half::bf16;
+    use half::{bf16, f16};
     use proptest::prelude::*;
 
     use super::*;
     use crate::kernels::dispatch::tests::on_each;
+
+    fn check_squares<A: Element>(
+        tokens: &[Vec<f32>],
+        weights: &[f64; RUNS],
+    ) -> Result<(), TestCaseError> {
+        // In the range of every type, with more digits than any has.
+        let narrowed = |&x: &f32| {
+            let x = f64::from(x).abs().sqrt() / 3e4;
+            A::narrow(A::Compute::from_f64(x))
+        };
+        let tokens: Vec<Vec<A>> = tokens
+            .iter()
+            .map(|token| token.iter().map(narrowed).collect())
+            .collect();
+        let mut expected = vec![1.0; tokens[0].len()];
+        for (token, weight) in tokens.iter().zip(weights) {
+            for (sum, x) in expected.iter_mut().zip(token) {
+                *sum += weight * x.widen().as_f64().powi(2);
+            }
+        }
+        let runs = std::array::from_fn(|i| &tokens[i][..]);
+        for (set, sums) in on_each(|| {
+            let mut sums = vec![1.0; expected.len()];
+            add_squares(&mut sums, &runs, weights);
+            sums
+        }) {
+            let bits = |sums: &[f64]| sums.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&sums), bits(&expected), "{:?}", set);
+        }
+        Ok(())
+    }
 
     proptest! {
         #[cfg(any(feature = "faer", feature = "lapack"))]
@@ -105,25 +141,10 @@ mod tests {
             tokens in prop::collection::vec(prop::collection::vec(-1e18..1e18_f32, 37), RUNS),
             weights in prop_oneof![Just([1.0; RUNS]), any::<[u8; RUNS]>().prop_map(|w| w.map(f64::from))],
         ) {
-            let tokens: Vec<Vec<bf16>> = tokens
-                .into_iter()
-                .map(|token| token.into_iter().map(bf16::from_f32).collect())
-                .collect();
-            let mut expected = vec![1.0; 37];
-            for (token, weight) in tokens.iter().zip(weights) {
-                for (sum, x) in expected.iter_mut().zip(token) {
-                    *sum += weight * x.to_f64().powi(2);
-                }
-            }
-            let runs = std::array::from_fn(|i| &tokens[i][..]);
-            for (set, sums) in on_each(|| {
-                let mut sums = vec![1.0; 37];
-                add_squares(&mut sums, &runs, &weights);
-                sums
-            }) {
-                let bits = |sums: &[f64]| sums.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                prop_assert_eq!(bits(&sums), bits(&expected), "{:?}", set);
-            }
+            check_squares::<f32>(&tokens, &weights)?;
+            check_squares::<f64>(&tokens, &weights)?;
+            check_squares::<bf16>(&tokens, &weights)?;
+            check_squares::<f16>(&tokens, &weights)?;
         }
     }
 }

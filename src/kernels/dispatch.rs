@@ -9,7 +9,7 @@ use super::simd::{Avx2, Avx512};
 pub(crate) enum InstructionSet {
     /// What every machine of the target has: on x86-64 SSE2, on aarch64 NEON.
     Baseline(Portable),
-    /// AVX2, with 256 bits a vector.
+    /// AVX2 and what came with it, 256 bits a vector.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     /// AVX-512 with what came with its first server processors, 512 bits a vector.
@@ -41,8 +41,9 @@ impl InstructionSet {
 /// Defines a kernel whose body is compiled once for each instruction set; a call takes the best
 /// one of the machine. The body's first argument is the instruction set, a `Simd`.
 ///
-/// The body must not depend on how the compiler vectorises it. In safe Rust it does not: no
-/// multiplication is fused with an addition, and sums keep the order they are written in.
+/// The body must not depend on how the compiler vectorises it. In safe Rust it does not: sums keep
+/// the order they are written in, and no multiplication is fused with an addition unless that is
+/// asked for, see [`AddSquare`](super::simd::AddSquare).
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
@@ -62,14 +63,14 @@ macro_rules! kernel {
             use $crate::kernels::simd::{Avx2, Avx512};
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
             fn avx2 $(<$t: $bound>)?(set: Avx2, $($argument: $type),*) $(-> $result)? {
                 body(set, $($argument),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(
-                enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt"
+                enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,bmi1,bmi2,lzcnt,popcnt"
             )]
             fn avx512 $(<$t: $bound>)?(set: Avx512, $($argument: $type),*) $(-> $result)? {
                 body(set, $($argument),*)

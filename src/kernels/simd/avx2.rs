@@ -14,9 +14,10 @@ use std::arch::x86_64::{
 
 use num_traits::ToPrimitive;
 
-use super::{AddMarked, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
+use super::{AddMarked, AddSquare, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
 
-/// The proof that the machine has AVX2, and the instructions on bits of the same generation.
+/// The proof that the machine has AVX2, and of the same generation fused multiplication and the
+/// instructions on bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx2(());
 
@@ -25,7 +26,7 @@ impl Avx2 {
     pub(crate) fn detect() -> Option<Self> {
         use std::arch::is_x86_feature_detected as has;
         let bits = has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt");
-        (bits && has!("avx2")).then_some(Self(()))
+        (bits && has!("avx2") && has!("fma")).then_some(Self(()))
     }
 }
 
@@ -206,6 +207,13 @@ static LANES_OF: [[u64; 4]; 16] = {
     }
     table
 };
+
+impl AddSquare for Avx2 {
+    #[inline(always)]
+    fn add_exact_square(self, sum: f64, x: f64) -> f64 {
+        x.mul_add(x, sum)
+    }
+}
 
 impl AddMarked for Avx2 {
     #[inline(always)]

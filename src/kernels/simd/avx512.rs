@@ -13,7 +13,7 @@ use std::arch::x86_64::{
     _pdep_u64,
 };
 
-use super::{AddMarked, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
+use super::{AddMarked, AddSquare, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
 
 /// The proof that the machine has AVX-512 with its extensions for bytes and words, for double and
 /// quad words, and for shorter vectors, and all that [`Avx2`] stands for.
@@ -157,6 +157,13 @@ impl Deposit for Avx512 {
     fn deposit(self, bits: u64, places: u64) -> u64 {
         // SAFETY: `self` proves that the machine has what came before AVX-512.
         unsafe { _pdep_u64(bits, places) }
+    }
+}
+
+impl AddSquare for Avx512 {
+    #[inline(always)]
+    fn add_exact_square(self, sum: f64, x: f64) -> f64 {
+        x.mul_add(x, sum)
     }
 }
 

@@ -28,12 +28,19 @@ pub(crate) const LANES: usize = 8;
 
 /// An instruction set. Values exist only where the machine has it.
 pub trait Simd:
-    Compare<f32> + Compare<f64> + AddMarked + Clear<u16> + Clear<u32> + Clear<u64> + Deposit
+    Compare<f32> + Compare<f64> + AddMarked + AddSquare + Clear<u16> + Clear<u32> + Clear<u64> + Deposit
 {
 }
 
 impl<S> Simd for S where
-    S: Compare<f32> + Compare<f64> + AddMarked + Clear<u16> + Clear<u32> + Clear<u64> + Deposit
+    S: Compare<f32>
+        + Compare<f64>
+        + AddMarked
+        + AddSquare
+        + Clear<u16>
+        + Clear<u32>
+        + Clear<u64>
+        + Deposit
 {
 }
 
@@ -114,6 +121,16 @@ pub trait AddMarked: Copy {
                 *value
             };
         }
+    }
+}
+
+/// Sums of squares.
+pub trait AddSquare: Copy {
+    /// `sum + x²` where the square is a number of `f64`, as it is for an `x` of any narrower type.
+    /// There is nothing to round before the sum, so it may be one instruction.
+    #[inline(always)]
+    fn add_exact_square(self, sum: f64, x: f64) -> f64 {
+        sum + x * x
     }
 }
 

@@ -1,6 +1,6 @@
 //! Plain Rust, for any machine.
 
-use super::{AddMarked, Clear, Compare, Deposit, WORD, bits};
+use super::{AddMarked, AddSquare, Clear, Compare, Deposit, WORD, bits};
 
 /// What every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,7 @@ impl<T: PartialOrd + Copy> Compare<T> for Portable {
 }
 
 impl AddMarked for Portable {}
+impl AddSquare for Portable {}
 impl Deposit for Portable {}
 impl Clear<u16> for Portable {}
 impl Clear<u32> for Portable {}
