@@ -3,14 +3,13 @@
 use std::arch::x86_64::{
     _CMP_GT_OQ, _CMP_LT_OQ, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_epi64,
     _mm512_cmp_pd_mask, _mm512_cmp_ps_mask, _mm512_cmplt_epi32_mask, _mm512_cmplt_epi64_mask,
-    _mm512_cvtepi32_epi64, _mm512_loadu_epi16, _mm512_loadu_epi32, _mm512_loadu_epi64,
-    _mm512_loadu_pd, _mm512_loadu_ps, _mm512_mask_add_pd, _mm512_maskz_compress_pd,
-    _mm512_maskz_compress_ps, _mm512_maskz_mov_epi16, _mm512_maskz_mov_epi32,
-    _mm512_maskz_mov_epi64, _mm512_permutex2var_epi32, _mm512_permutex2var_epi64,
-    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps,
-    _mm512_storeu_epi16, _mm512_storeu_epi32, _mm512_storeu_epi64, _mm512_storeu_pd,
-    _mm512_storeu_ps, _mm512_testn_epi16_mask, _mm512_testn_epi32_mask, _mm512_testn_epi64_mask,
-    _pdep_u64,
+    _mm512_cvtepi32_epi64, _mm512_loadu_epi32, _mm512_loadu_epi64, _mm512_loadu_pd,
+    _mm512_loadu_ps, _mm512_mask_add_pd, _mm512_maskz_compress_pd, _mm512_maskz_compress_ps,
+    _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_epi64,
+    _mm512_permutex2var_epi32, _mm512_permutex2var_epi64, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_set1_epi64, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_epi16, _mm512_storeu_epi32,
+    _mm512_storeu_epi64, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_testn_epi16_mask,
+    _mm512_testn_epi32_mask, _mm512_testn_epi64_mask, _pdep_u64,
 };
 
 use super::{AddMarked, AddSquare, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
@@ -182,7 +181,7 @@ impl AddMarked for Avx512 {
 macro_rules! clear {
     (
         $t:ty, $signed:ty, $mask:ty,
-        $load:ident, $store:ident, $select:ident, $set:ident, $testn:ident
+        $load_marked:ident, $store:ident, $set:ident, $testn:ident
     ) => {
         impl Clear<$t> for Avx512 {
             #[inline(always)]
@@ -196,7 +195,7 @@ macro_rules! clear {
                     // vector.
                     let zero = unsafe {
                         let run = run.as_mut_ptr().cast();
-                        let numbers = $select(kept, $load(run));
+                        let numbers = $load_marked(kept, run);
                         $store(run, numbers);
                         $testn(numbers, $set(<$signed>::MAX))
                     };
@@ -212,9 +211,8 @@ clear!(
     u16,
     i16,
     u32,
-    _mm512_loadu_epi16,
+    _mm512_maskz_loadu_epi16,
     _mm512_storeu_epi16,
-    _mm512_maskz_mov_epi16,
     _mm512_set1_epi16,
     _mm512_testn_epi16_mask
 );
@@ -222,9 +220,8 @@ clear!(
     u32,
     i32,
     u16,
-    _mm512_loadu_epi32,
+    _mm512_maskz_loadu_epi32,
     _mm512_storeu_epi32,
-    _mm512_maskz_mov_epi32,
     _mm512_set1_epi32,
     _mm512_testn_epi32_mask
 );
@@ -232,9 +229,8 @@ clear!(
     u64,
     i64,
     u8,
-    _mm512_loadu_epi64,
+    _mm512_maskz_loadu_epi64,
     _mm512_storeu_epi64,
-    _mm512_maskz_mov_epi64,
     _mm512_set1_epi64,
     _mm512_testn_epi64_mask
 );
