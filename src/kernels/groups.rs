@@ -91,42 +91,66 @@ fn rank_words<T: Real>(
     let excess = of.saturating_sub(keep);
     // With the size of a group known, compilers write every step out.
     match of {
-        2 => rank_each::<T, 2, 1>(simd, scores, excess, marks),
-        4 => rank_each::<T, 4, 2>(simd, scores, excess, marks),
-        8 => rank_each::<T, 8, 3>(simd, scores, excess, marks),
-        16 => rank_each::<T, 16, 4>(simd, scores, excess, marks),
+        2 => rank_each::<T, 2, 1, 1>(simd, scores, excess, marks),
+        4 => rank_each::<T, 4, 2, 2>(simd, scores, excess, marks),
+        8 => rank_each::<T, 8, 4, 3>(simd, scores, excess, marks),
+        16 => rank_each::<T, 16, 8, 4>(simd, scores, excess, marks),
         _ => {}
     }
 }
 
-/// Marks groups of `OF` scores, which is 2 to the power of `BITS`.
+/// Words that are ranked together, so that vectors of words are added.
+const BATCH: usize = 16;
+
+/// Words of bits, the lowest byte of each first.
+type Bits = [[u8; WORD / 8]; BATCH];
+
+/// Marks groups of `OF` scores, which is twice `HALF` and 2 to the power of `BITS`.
 #[inline(always)]
-fn rank_each<T: Real, const OF: usize, const BITS: usize>(
+fn rank_each<T: Real, const OF: usize, const HALF: usize, const BITS: usize>(
     simd: impl Simd,
     scores: &impl Words<T>,
     excess: usize,
     marks: &mut [u64],
 ) {
-    for (i, mark) in marks.iter_mut().enumerate().take(scores.len() / WORD) {
-        *mark = rank_word::<T, OF, BITS>(simd, &scores.word(i), excess);
+    let words = scores.len() / WORD;
+    for (i, marks) in marks[..words].chunks_mut(BATCH).enumerate() {
+        let mut before: [Bits; HALF] = [[[0; WORD / 8]; BATCH]; HALF];
+        for j in 0..marks.len() {
+            let word = scores.word(i * BATCH + j);
+            for (distance, before) in (1..).zip(&mut before) {
+                T::goes_before::<OF>(simd, &word, distance, &mut before[j]);
+            }
+        }
+        let lowest = lowest_of_groups::<OF, HALF, BITS>(&before, excess);
+        if let Some(marks) = marks.first_chunk_mut() {
+            *marks = lowest;
+        } else {
+            marks.copy_from_slice(&lowest[..marks.len()]);
+        }
     }
 }
 
-/// Marks groups among 64 scores.
+/// Which scores have less than `excess` before them in their group. `before` says for each distance
+/// up to half a group whether the score so many places on goes before a score.
 #[inline(always)]
-fn rank_word<T: Real, const OF: usize, const BITS: usize>(
-    simd: impl Simd,
-    scores: &[T; WORD],
+fn lowest_of_groups<const OF: usize, const HALF: usize, const BITS: usize>(
+    before: &[Bits; HALF],
     excess: usize,
-) -> u64 {
-    let mut rank = [0_u64; BITS];
-    for distance in 1..OF / 2 {
-        let before = T::goes_before::<OF>(simd, scores, distance);
-        add(&mut rank, before, rotate(!before, OF, distance));
+) -> [u64; BATCH] {
+    let mut lowest = [0; BATCH];
+    for (word, lowest) in lowest.iter_mut().enumerate() {
+        let mut rank = [0_u64; BITS];
+        for distance in 1..HALF {
+            let before = u64::from_le_bytes(before[distance - 1][word]);
+            add(&mut rank, before, rotate(!before, OF, distance));
+        }
+        // Half a group on is half a group back.
+        let before = u64::from_le_bytes(before[HALF - 1][word]);
+        add(&mut rank, before, 0);
+        *lowest = is_below(&rank, excess);
     }
-    // Half a group on is half a group back.
-    add(&mut rank, T::goes_before::<OF>(simd, scores, OF / 2), 0);
-    is_below(&rank, excess)
+    lowest
 }
 
 /// Moves every bit `distance` places on in its group of `of`, and from the end of it to its start.

@@ -116,22 +116,32 @@ compare!(
     compress_ps,
     {
         #[inline(always)]
-        fn goes_before<const OF: usize>(self, run: &[f32; WORD], distance: usize) -> u64 {
-            if OF > 8 {
-                return Portable.goes_before::<OF>(run, distance);
+        fn goes_before<const OF: usize>(
+            self,
+            run: &[f32; WORD],
+            distance: usize,
+            word: &mut [u8; WORD / 8],
+        ) {
+            const LANES: usize = 8;
+            if OF > LANES {
+                return Portable.goes_before::<OF>(run, distance, word);
             }
-            let to = &Rotation::<OF, 8>::TO[distance];
-            let is_earlier = &Rotation::<OF, 8>::IS_EARLIER[distance];
-            // As integers, the bits of numbers that are not negative order like the numbers, and
-            // one more makes what is equal less.
-            word!(8, |run| {
-                let numbers = _mm256_loadu_si256(run.cast());
-                let to = _mm256_loadu_si256(to.as_ptr().cast());
-                let other = _mm256_permutevar8x32_epi32(numbers, to);
-                let is_earlier = _mm256_loadu_si256(is_earlier.as_ptr().cast());
-                let raised = _mm256_add_epi32(numbers, is_earlier);
-                _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(raised, other)))
-            })
+            let to = &Rotation::<OF, LANES>::TO[distance];
+            let is_earlier = &Rotation::<OF, LANES>::IS_EARLIER[distance];
+            for (run, part) in run.as_chunks::<LANES>().0.iter().zip(word) {
+                // As integers, the bits of numbers that are not negative order like the numbers,
+                // and one more makes what is equal less.
+                // SAFETY: `self` proves that the machine has AVX2, and all runs fill a vector.
+                let bits = unsafe {
+                    let numbers = _mm256_loadu_si256(run.as_ptr().cast());
+                    let to = _mm256_loadu_si256(to.as_ptr().cast());
+                    let other = _mm256_permutevar8x32_epi32(numbers, to);
+                    let is_earlier = _mm256_loadu_si256(is_earlier.as_ptr().cast());
+                    let raised = _mm256_add_epi32(numbers, is_earlier);
+                    _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(raised, other)))
+                };
+                [*part, ..] = bits.to_le_bytes();
+            }
         }
     }
 );

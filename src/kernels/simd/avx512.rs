@@ -72,20 +72,32 @@ macro_rules! compare {
             }
 
             #[inline(always)]
-            fn goes_before<const OF: usize>(self, run: &[$t; WORD], distance: usize) -> u64 {
+            fn goes_before<const OF: usize>(
+                self,
+                run: &[$t; WORD],
+                distance: usize,
+                word: &mut [u8; WORD / 8],
+            ) {
                 const LANES: usize = 64 / size_of::<$t>();
                 if OF > LANES {
-                    return Portable.goes_before::<OF>(run, distance);
+                    return Portable.goes_before::<OF>(run, distance, word);
                 }
-                // As integers, the bits of numbers that are not negative order like the numbers,
-                // and one less makes what is equal less: earlier numbers are taken from those.
                 let to = &Rotation::<OF, LANES>::TO_ONE_OF_TWO[distance];
-                word!(LANES, |run| {
-                    let numbers = $load_integers(run.cast());
-                    let less = $add(numbers, $set_integers(-1));
-                    let other = $permute(numbers, $load_lanes(to.as_ptr().cast()), less);
-                    $less(other, numbers)
-                })
+                let parts = word.as_chunks_mut::<{ LANES / 8 }>().0;
+                for (run, part) in run.as_chunks::<LANES>().0.iter().zip(parts) {
+                    // As integers, the bits of numbers that are not negative order like the
+                    // numbers, and one less makes what is equal less: earlier numbers are taken
+                    // from those.
+                    // SAFETY: `self` proves that the machine has AVX-512, and both runs fill a
+                    // vector.
+                    let bits = unsafe {
+                        let numbers = $load_integers(run.as_ptr().cast());
+                        let less = $add(numbers, $set_integers(-1));
+                        let other = $permute(numbers, $load_lanes(to.as_ptr().cast()), less);
+                        $less(other, numbers)
+                    };
+                    *part = bits.to_le_bytes();
+                }
             }
 
             #[inline(always)]

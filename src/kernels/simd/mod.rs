@@ -56,9 +56,16 @@ pub trait Compare<T>: Copy {
     /// Whether the number `distance` places on goes before number `i` where groups of `OF` are
     /// sorted: is lower, or equal and earlier in the group. After the last of a group comes its
     /// first. Numbers are not negative.
+    ///
+    /// The bits are written to the bytes of a word, the lowest first: vectors give a few at a time,
+    /// and it would take longer to bring them together than to read them from memory.
     #[inline(always)]
-    fn goes_before<const OF: usize>(self, run: &[T; WORD], distance: usize) -> u64
-    where
+    fn goes_before<const OF: usize>(
+        self,
+        run: &[T; WORD],
+        distance: usize,
+        word: &mut [u8; WORD / 8],
+    ) where
         T: Copy + PartialOrd,
     {
         let less = |distance: usize| bits(run.iter().zip(&run[distance..]).map(|(x, on)| on < x));
@@ -72,7 +79,8 @@ pub trait Compare<T>: Copy {
             less(back)
         };
         let before_end = starts(OF, back);
-        ahead_is_less & before_end | !less_than_back << back & !before_end
+        let before = ahead_is_less & before_end | !less_than_back << back & !before_end;
+        *word = before.to_le_bytes();
     }
 
     /// Which numbers are below `low`, and which from `low` to `high`. The latter are copied, in
@@ -251,7 +259,12 @@ pub trait Comparable: Sized {
     fn above(simd: impl Simd, run: &[Self; WORD], bound: Self) -> u64;
 
     /// See [`Compare::goes_before`].
-    fn goes_before<const OF: usize>(simd: impl Simd, run: &[Self; WORD], distance: usize) -> u64;
+    fn goes_before<const OF: usize>(
+        simd: impl Simd,
+        run: &[Self; WORD],
+        distance: usize,
+        word: &mut [u8; WORD / 8],
+    );
 
     /// See [`Compare::survey`].
     fn survey(
@@ -281,8 +294,9 @@ macro_rules! comparable {
                 simd: impl Simd,
                 run: &[Self; WORD],
                 distance: usize,
-            ) -> u64 {
-                simd.goes_before::<OF>(run, distance)
+                word: &mut [u8; WORD / 8],
+            ) {
+                simd.goes_before::<OF>(run, distance, word);
             }
 
             #[inline(always)]
@@ -381,11 +395,9 @@ mod tests {
         let rank = |i| order.iter().position(|&j| j == i);
         for distance in 1..OF {
             let expected = bits(|i| rank(i / OF * OF + (i + distance) % OF) < rank(i));
-            assert_eq!(
-                simd.goes_before::<OF>(run, distance),
-                expected,
-                "{OF}, {distance}"
-            );
+            let mut found = [0; WORD / 8];
+            simd.goes_before::<OF>(run, distance, &mut found);
+            assert_eq!(u64::from_le_bytes(found), expected, "{OF}, {distance}");
         }
     }
 
