@@ -1,20 +1,19 @@
 //! AVX2: 8 numbers of `f32`, or 4 of `f64`, a vector.
 
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_add_epi32, _mm256_add_pd,
-    _mm256_and_pd, _mm256_and_si256, _mm256_andnot_si256, _mm256_castpd_ps, _mm256_castps_pd,
-    _mm256_castsi256_ps, _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpeq_epi32,
-    _mm256_cmpeq_epi64, _mm256_cmpgt_epi32, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_movemask_pd, _mm256_movemask_ps, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_slli_epi16, _mm256_slli_epi32, _mm256_slli_epi64,
-    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32,
-    _mm256_sub_epi64, _pdep_u64,
+    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_andnot_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castsi256_ps,
+    _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64,
+    _mm256_cmpgt_epi32, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_pd,
+    _mm256_movemask_ps, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256,
+    _mm256_slli_epi16, _mm256_slli_epi32, _mm256_slli_epi64, _mm256_storeu_pd, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_sub_epi64, _pdep_u64,
 };
 
 use num_traits::ToPrimitive;
 
-use super::{AddMarked, AddSquare, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
+use super::{AddMarked, AddSquare, Clear, Compare, Deposit, Portable, Rotation, WORD};
 
 /// The proof that the machine has AVX2, and of the same generation fused multiplication and the
 /// instructions on bits.
@@ -203,21 +202,6 @@ fn compress_pd(numbers: __m256d, lanes: usize) -> __m256d {
     _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(numbers), places))
 }
 
-/// For each set of four lanes, all bits of its lanes.
-static LANES_OF: [[u64; 4]; 16] = {
-    let mut table = [[0; 4]; 16];
-    let mut set = 0;
-    while set < 16 {
-        let mut lane = 0;
-        while lane < 4 {
-            table[set][lane] = if set >> lane & 1 == 1 { u64::MAX } else { 0 };
-            lane += 1;
-        }
-        set += 1;
-    }
-    table
-};
-
 impl AddSquare for Avx2 {
     #[inline(always)]
     fn add_exact_square(self, sum: f64, x: f64) -> f64 {
@@ -225,22 +209,7 @@ impl AddSquare for Avx2 {
     }
 }
 
-impl AddMarked for Avx2 {
-    #[inline(always)]
-    fn add_marked(self, sums: &mut [f64; LANES], values: &[f64; LANES], marks: u8) {
-        let halves = sums.as_chunks_mut::<4>().0.iter_mut();
-        for (i, (sums, values)) in halves.zip(values.as_chunks::<4>().0).enumerate() {
-            let lanes = &LANES_OF[usize::from(marks >> (4 * i)) % 16];
-            // SAFETY: `self` proves that the machine has AVX2, and all runs fill a vector.
-            unsafe {
-                let lanes = _mm256_loadu_pd(lanes.as_ptr().cast());
-                let marked = _mm256_and_pd(_mm256_loadu_pd(values.as_ptr()), lanes);
-                let sum = _mm256_add_pd(_mm256_loadu_pd(sums.as_ptr()), marked);
-                _mm256_storeu_pd(sums.as_mut_ptr(), sum);
-            }
-        }
-    }
-}
+impl AddMarked for Avx2 {}
 
 impl Deposit for Avx2 {
     #[inline(always)]

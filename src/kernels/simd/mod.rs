@@ -122,12 +122,12 @@ pub trait AddMarked: Copy {
     /// `sums[i] += values[i]` where bit `i` of `marks` is set.
     #[inline(always)]
     fn add_marked(self, sums: &mut [f64; LANES], values: &[f64; LANES], marks: u8) {
-        for (lane, (sum, value)) in sums.iter_mut().zip(values).enumerate() {
-            *sum += if marks & (1 << lane) == 0 {
-                0.0
-            } else {
-                *value
-            };
+        let halves = sums.as_chunks_mut::<4>().0.iter_mut();
+        for (i, (sums, values)) in halves.zip(values.as_chunks::<4>().0).enumerate() {
+            let lanes = u64::lanes_of(u64::from(marks) >> (4 * i));
+            for (sum, (value, lane)) in sums.iter_mut().zip(values.iter().zip(lanes)) {
+                *sum += f64::from_bits(value.to_bits() & lane);
+            }
         }
     }
 }
@@ -143,33 +143,32 @@ pub trait AddSquare: Copy {
 }
 
 /// Zeros in the place of some of 64 numbers, which are given as their bits.
-pub trait Clear<B: PrimInt>: Copy {
+pub trait Clear<B: Clearable>: Copy {
     /// Sets the numbers whose bit in `marks` is set to `+0.0`, and returns how many of all are
     /// zero then, of either sign.
     #[inline(always)]
     fn clear(self, run: &mut [B; WORD], marks: u64) -> usize {
-        let mut zeros = B::zero();
-        // As many at a time as there are bits in a number, so that each tests a bit of its own
-        // size.
-        let size = 8 * size_of::<B>();
-        let low_bits = u64::MAX >> (WORD - size);
-        for (i, run) in run.chunks_exact_mut(size).enumerate() {
-            // Never fails: there are no more bits than asked for.
-            let marks = B::from(marks >> (i * size) & low_bits).unwrap_or(B::zero());
-            for (lane, number) in run.iter_mut().enumerate() {
-                let kept = marks & (B::one() << lane) == B::zero();
-                *number = if kept { *number } else { B::zero() };
+        let mut zeros = [B::zero(); 4];
+        for (i, run) in run.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let lanes = B::lanes_of(marks >> (4 * i));
+            for ((number, lane), zeros) in run.iter_mut().zip(lanes).zip(&mut zeros) {
+                *number = *number & !*lane;
                 // Without the sign.
                 let is_zero = *number << 1 == B::zero();
-                zeros = zeros + if is_zero { B::one() } else { B::zero() };
+                *zeros = *zeros + if is_zero { B::one() } else { B::zero() };
             }
         }
+        let zeros = zeros.iter().fold(B::zero(), |sum, &lane| sum + lane);
         zeros.to_usize().unwrap_or(0)
     }
 }
 
 /// Bits of a number, which every instruction set clears.
-pub trait Clearable: PrimInt {
+pub trait Clearable: PrimInt + 'static {
+    /// All bits of those of four lanes whose bit is set in a set, whose other bits do not count.
+    /// Compilers know no other quick way from bits to vectors on all machines.
+    fn lanes_of(set: u64) -> &'static [Self; 4];
+
     /// See [`Clear::clear`].
     fn clear(simd: impl Simd, run: &mut [Self; WORD], marks: u64) -> usize;
 }
@@ -177,6 +176,25 @@ pub trait Clearable: PrimInt {
 macro_rules! clearable {
     ($bits:ty) => {
         impl Clearable for $bits {
+            #[inline(always)]
+            fn lanes_of(set: u64) -> &'static [Self; 4] {
+                static LANES_OF: [[$bits; 4]; 16] = {
+                    let mut table = [[0; 4]; 16];
+                    let mut place = 0;
+                    while place < 64 {
+                        let (set, lane) = (place / 4, place % 4);
+                        table[set][lane] = if set >> lane & 1 == 1 {
+                            <$bits>::MAX
+                        } else {
+                            0
+                        };
+                        place += 1;
+                    }
+                    table
+                };
+                &LANES_OF[set as usize % 16]
+            }
+
             #[inline(always)]
             fn clear(simd: impl Simd, run: &mut [Self; WORD], marks: u64) -> usize {
                 simd.clear(run, marks)
