@@ -192,7 +192,7 @@ macro_rules! clearable {
                     }
                     table
                 };
-                &LANES_OF[set as usize % 16]
+                &LANES_OF[(set % 16) as usize]
             }
 
             #[inline(always)]
