@@ -1,14 +1,15 @@
 //! AVX2: 8 numbers of `f32`, or 4 of `f64`, a vector.
 
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_andnot_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castsi256_ps,
-    _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64,
-    _mm256_cmpgt_epi32, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_pd,
-    _mm256_movemask_ps, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps, _mm256_set1_epi16,
-    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_slli_epi16, _mm256_slli_epi32, _mm256_slli_epi64, _mm256_storeu_pd, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_sub_epi64, _pdep_u64,
+    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_abs_epi32,
+    _mm256_add_epi32, _mm256_and_si256, _mm256_andnot_si256, _mm256_blendv_epi8, _mm256_castpd_ps,
+    _mm256_castps_pd, _mm256_castsi256_ps, _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16,
+    _mm256_cmpeq_epi32, _mm256_cmpeq_epi64, _mm256_cmpgt_epi32, _mm256_loadu_pd, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_movemask_pd, _mm256_movemask_ps, _mm256_permutevar8x32_epi32,
+    _mm256_permutevar8x32_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
+    _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi16, _mm256_slli_epi32,
+    _mm256_slli_epi64, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16,
+    _mm256_sub_epi32, _mm256_sub_epi64, _pdep_u64,
 };
 
 use num_traits::ToPrimitive;
@@ -122,20 +123,32 @@ compare!(
             word: &mut [u8; WORD / 8],
         ) {
             const LANES: usize = 8;
-            if OF > LANES {
+            if OF > 2 * LANES {
                 return Portable.goes_before::<OF>(run, distance, word);
             }
-            let to = &Rotation::<OF, LANES>::TO[distance];
-            let is_earlier = &Rotation::<OF, LANES>::IS_EARLIER[distance];
-            for (run, part) in run.as_chunks::<LANES>().0.iter().zip(word) {
+            let vectors = run.as_chunks::<LANES>().0;
+            for (i, part) in word.iter_mut().enumerate() {
                 // As integers, the bits of numbers that are not negative order like the numbers,
                 // and one more makes what is equal less.
                 // SAFETY: `self` proves that the machine has AVX2, and all runs fill a vector.
                 let bits = unsafe {
-                    let numbers = _mm256_loadu_si256(run.as_ptr().cast());
+                    let numbers = _mm256_loadu_si256(vectors[i].as_ptr().cast());
+                    let to = &Rotation::<OF, LANES>::TO[distance];
                     let to = _mm256_loadu_si256(to.as_ptr().cast());
-                    let other = _mm256_permutevar8x32_epi32(numbers, to);
-                    let is_earlier = _mm256_loadu_si256(is_earlier.as_ptr().cast());
+                    let mut other = _mm256_permutevar8x32_epi32(numbers, to);
+                    let is_earlier = &Rotation::<OF, LANES>::IS_EARLIER[distance];
+                    let mut is_earlier = _mm256_loadu_si256(is_earlier.as_ptr().cast());
+                    if OF > LANES {
+                        // Lanes beyond this vector are those of the other half of the group. They
+                        // are earlier if that is the first half.
+                        let half = _mm256_loadu_si256(vectors[i ^ 1].as_ptr().cast());
+                        let half = _mm256_permutevar8x32_epi32(half, to);
+                        let beyond = _mm256_cmpgt_epi32(to, _mm256_set1_epi32(7));
+                        other = _mm256_blendv_epi8(other, half, beyond);
+                        if i % 2 == 1 {
+                            is_earlier = _mm256_abs_epi32(beyond);
+                        }
+                    }
                     let raised = _mm256_add_epi32(numbers, is_earlier);
                     _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(raised, other)))
                 };
