@@ -193,7 +193,7 @@ impl AddMarked for Avx512 {
 macro_rules! clear {
     (
         $t:ty, $signed:ty, $mask:ty,
-        $load_marked:ident, $store:ident, $set:ident, $testn:ident
+        $load_kept:ident, $store:ident, $set:ident, $testn:ident
     ) => {
         impl Clear<$t> for Avx512 {
             #[inline(always)]
@@ -207,7 +207,7 @@ macro_rules! clear {
                     // vector.
                     let zero = unsafe {
                         let run = run.as_mut_ptr().cast();
-                        let numbers = $load_marked(kept, run);
+                        let numbers = $load_kept(kept, run);
                         $store(run, numbers);
                         $testn(numbers, $set(<$signed>::MAX))
                     };
