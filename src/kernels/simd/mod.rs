@@ -1,7 +1,7 @@
 //! From many numbers at once to a bit for each, and back.
 //!
-//! That is the one thing compilers do not find by themselves. All other loops of the kernels are
-//! plain ones, which they turn into vectors.
+//! That compilers do not find by themselves, nor where a multiplication may be fused with an
+//! addition. All other loops of the kernels are plain ones, which they turn into vectors.
 //!
 //! Each file has one instruction set. [`Portable`] is plain Rust, and what the others are tested
 //! against.
