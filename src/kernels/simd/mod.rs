@@ -55,7 +55,8 @@ pub trait Compare<T>: Copy {
 
     /// Whether the number `distance` places on goes before number `i` where groups of `OF` are
     /// sorted: is lower, or equal and earlier in the group. After the last of a group comes its
-    /// first. Numbers are not negative, and no distance is more than half a group.
+    /// first. Numbers are not negative, a group has 16 at most, and no distance is more than half a
+    /// group.
     ///
     /// The bits are written to the bytes of a word, the lowest first: vectors give a few at a time,
     /// and it would take longer to bring them together than to read them from memory.
@@ -68,7 +69,10 @@ pub trait Compare<T>: Copy {
     ) where
         T: Copy + PartialOrd,
     {
-        let less = |distance: usize| bits(run.iter().zip(&run[distance..]).map(|(x, on)| on < x));
+        // What stands after the last number is past the end of a group, and decides nothing.
+        let mut longer = [run[0]; WORD + 16];
+        longer[..WORD].copy_from_slice(run);
+        let less = |distance: usize| bits(|i| longer[i + distance] < run[i]);
         // Past the end of the group it is the other way round: the one so many places on is before
         // this one, and goes before it unless this one is less.
         let back = OF - distance;
@@ -214,23 +218,44 @@ pub(crate) const fn starts(of: usize, ones: usize) -> u64 {
     ((1 << ones) - 1) * every
 }
 
-/// A word from its bits, of which there are no more than 64.
+/// A word from its bits, given by their number.
 ///
-/// Vectors make bytes of comparisons; a multiplication then gathers the lowest bit of eight bytes
-/// in the highest byte: byte `i` of the factors moves bit `8 i` to bit `56 + i`, and no two of the
-/// moved bits meet.
+/// Vectors make all ones or zeros of comparisons. Four lanes at a time, each leaves the bit at its
+/// place in the word, and in the end the four are brought together.
 #[inline(always)]
-fn bits(bits: impl Iterator<Item = bool>) -> u64 {
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    let mut bytes = [0_u8; WORD];
-    for (byte, bit) in bytes.iter_mut().zip(bits) {
-        *byte = u8::from(bit);
+fn bits(bit: impl Fn(usize) -> bool) -> u64 {
+    let mut word = 0;
+    for half in 0..2 {
+        let mut lanes = [0_u32; 4];
+        for (four, places) in PLACES.iter().enumerate() {
+            let mut set = [0; 4];
+            for (lane, set) in set.iter_mut().enumerate() {
+                *set = if bit(32 * half + 4 * four + lane) {
+                    u32::MAX
+                } else {
+                    0
+                };
+            }
+            for ((lane, set), place) in lanes.iter_mut().zip(set).zip(places) {
+                *lane |= set & place;
+            }
+        }
+        let [a, b, c, d] = lanes;
+        word |= u64::from(a | b | c | d) << (32 * half);
     }
-    let eights = bytes.as_chunks::<8>().0.iter().enumerate();
-    eights.fold(0, |word, (i, &eight)| {
-        word | (u64::from_le_bytes(eight).wrapping_mul(GATHER) >> 56) << (8 * i)
-    })
+    word
 }
+
+/// A bit at each place of half a word, four side by side.
+static PLACES: [[u32; 4]; 8] = {
+    let mut places = [[0; 4]; 8];
+    let mut place = 0;
+    while place < 32 {
+        places[place / 4][place % 4] = 1 << place;
+        place += 1;
+    }
+    places
+};
 
 /// Where lanes look in groups of `OF` lanes, for each distance below `OF`.
 #[cfg(target_arch = "x86_64")]

@@ -9,12 +9,12 @@ pub(crate) struct Portable;
 impl<T: PartialOrd + Copy> Compare<T> for Portable {
     #[inline(always)]
     fn below(self, run: &[T; WORD], bound: T) -> u64 {
-        bits(run.iter().map(|x| *x < bound))
+        bits(|i| run[i] < bound)
     }
 
     #[inline(always)]
     fn above(self, run: &[T; WORD], bound: T) -> u64 {
-        bits(run.iter().map(|x| *x > bound))
+        bits(|i| run[i] > bound)
     }
 }
 
