@@ -10,9 +10,6 @@ use std::{collections::BTreeMap, fs};
 
 const WIDTH: usize = 512;
 
-/// The weights of a block, in bytes.
-const BLOCK: u64 = 7 * (WIDTH * WIDTH * size_of::<f32>()) as u64;
-
 /// The most memory that the program takes for a model of so many wide blocks, in bytes.
 fn peak(blocks: usize) -> u64 {
     let mut config = config();
@@ -67,6 +64,10 @@ fn peak(blocks: usize) -> u64 {
             "--report",
             report.to_str().unwrap(),
         ])
+        // What is freed goes back to the system at once. Otherwise what glibc keeps for later, in a
+        // heap for every thread, differs by 4 MB from run to run.
+        .env("MALLOC_MMAP_THRESHOLD_", "65536")
+        .env("MALLOC_ARENA_MAX", "1")
         .output()
         .unwrap();
     assert!(result.status.success(), "{result:?}");
@@ -74,11 +75,10 @@ fn peak(blocks: usize) -> u64 {
     report.peak_memory_bytes.unwrap()
 }
 
-/// Of ten more blocks, 73 MB of weights, not one is held. The system counts pages of files that
-/// happen to be mapped, too, which differs by up to 4 MB from run to run.
+/// Ten more blocks are 73 MB of weights.
 #[cfg(target_os = "linux")]
 #[test]
 fn more_blocks_take_no_more_memory() {
     let (few, many) = (peak(2), peak(12));
-    assert!(many < few + BLOCK, "{few} {many}");
+    assert!(many <= few + few / 20, "{few} {many}");
 }
