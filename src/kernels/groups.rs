@@ -123,11 +123,7 @@ fn rank_each<T: Real, const OF: usize, const HALF: usize, const BITS: usize>(
             }
         }
         let lowest = lowest_of_groups::<OF, HALF, BITS>(&before, excess);
-        if let Some(marks) = marks.first_chunk_mut() {
-            *marks = lowest;
-        } else {
-            marks.copy_from_slice(&lowest[..marks.len()]);
-        }
+        marks.copy_from_slice(&lowest[..marks.len()]);
     }
 }
 

@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 
 use num_traits::ToPrimitive;
 
-use super::{AddMarked, AddSquare, Clear, Compare, Deposit, Portable, Rotation, WORD};
+use super::{AddMarked, AddSquare, Clear, Compare, Deposit, Rotation, Simd, WORD};
 
 /// The proof that the machine has AVX2, and of the same generation fused multiplication and the
 /// instructions on bits.
@@ -123,9 +123,6 @@ compare!(
             word: &mut [u8; WORD / 8],
         ) {
             const LANES: usize = 8;
-            if OF > 2 * LANES {
-                return Portable.goes_before::<OF>(run, distance, word);
-            }
             let vectors = run.as_chunks::<LANES>().0;
             for (i, part) in word.iter_mut().enumerate() {
                 // As integers, the bits of numbers that are not negative order like the numbers,
@@ -221,6 +218,8 @@ impl AddSquare for Avx2 {
         x.mul_add(x, sum)
     }
 }
+
+impl Simd for Avx2 {}
 
 impl AddMarked for Avx2 {}
 

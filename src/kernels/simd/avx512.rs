@@ -12,7 +12,9 @@ use std::arch::x86_64::{
     _mm512_testn_epi32_mask, _mm512_testn_epi64_mask, _pdep_u64,
 };
 
-use super::{AddMarked, AddSquare, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, WORD};
+use super::{
+    AddMarked, AddSquare, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, Simd, WORD,
+};
 
 /// The proof that the machine has AVX-512 with its extensions for bytes and words, for double and
 /// quad words, and for shorter vectors, and all that [`Avx2`] stands for.
@@ -177,6 +179,8 @@ impl AddSquare for Avx512 {
         x.mul_add(x, sum)
     }
 }
+
+impl Simd for Avx512 {}
 
 impl AddMarked for Avx512 {
     #[inline(always)]

@@ -32,18 +32,6 @@ pub trait Simd:
 {
 }
 
-impl<S> Simd for S where
-    S: Compare<f32>
-        + Compare<f64>
-        + AddMarked
-        + AddSquare
-        + Clear<u16>
-        + Clear<u32>
-        + Clear<u64>
-        + Deposit
-{
-}
-
 /// Comparisons of 64 numbers. Bit `i` of a result is that of number `i`; a comparison with
 /// not-a-number is false.
 pub trait Compare<T>: Copy {

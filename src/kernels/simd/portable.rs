@@ -1,6 +1,6 @@
 //! Plain Rust, for any machine.
 
-use super::{AddMarked, AddSquare, Clear, Compare, Deposit, WORD, bits};
+use super::{AddMarked, AddSquare, Clear, Compare, Deposit, Simd, WORD, bits};
 
 /// What every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,7 @@ impl<T: PartialOrd + Copy> Compare<T> for Portable {
     }
 }
 
+impl Simd for Portable {}
 impl AddMarked for Portable {}
 impl AddSquare for Portable {}
 impl Deposit for Portable {}
