@@ -43,8 +43,7 @@ pub trait Compare<T>: Copy {
 
     /// Whether the number `distance` places on goes before number `i` where groups of `OF` are
     /// sorted: is lower, or equal and earlier in the group. After the last of a group comes its
-    /// first. Numbers are not negative, a group has 16 at most, and no distance is more than half a
-    /// group.
+    /// first. Numbers are not negative, and a group has 16 at most.
     ///
     /// The bits are written to the bytes of a word, the lowest first: vectors give a few at a time,
     /// and it would take longer to bring them together than to read them from memory.
@@ -424,7 +423,7 @@ mod tests {
             group.sort_by(|&i, &j| run[i].partial_cmp(&run[j]).expect("numbers"));
         }
         let rank = |i| order.iter().position(|&j| j == i);
-        for distance in 1..=OF / 2 {
+        for distance in 1..OF {
             let expected = bits(|i| rank(i / OF * OF + (i + distance) % OF) < rank(i));
             let mut found = [0; WORD / 8];
             simd.goes_before::<OF>(run, distance, &mut found);
