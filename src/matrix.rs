@@ -22,6 +22,30 @@ pub trait Rows<T: Real>: Send + Sync {
     /// [`Error::OutOfBounds`] if the matrix has no such run; whatever the source may find wrong
     /// with its values, for example [`Error::InvalidScore`].
     fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()>;
+
+    /// Fills `out` with the values of `row` and the rows after it from column `start` on, `width`
+    /// of each, one row after the other. By default rows are [read](Self::read) one by one.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    fn read_block(&self, row: usize, start: usize, width: usize, out: &mut [T]) -> Result<()> {
+        read_one_by_one(self, row, start, width, out)
+    }
+}
+
+/// What [`Rows::read_block`] does by default.
+pub(crate) fn read_one_by_one<T: Real>(
+    rows: &(impl Rows<T> + ?Sized),
+    row: usize,
+    start: usize,
+    width: usize,
+    out: &mut [T],
+) -> Result<()> {
+    for (row, out) in (row..).zip(out.chunks_exact_mut(width.max(1))) {
+        rows.read(row, start, out)?;
+    }
+    Ok(())
 }
 
 impl<A, S> Rows<A::Compute> for ArrayBase<S, Ix2>

@@ -19,6 +19,7 @@
 )]
 
 mod accumulate;
+mod columns;
 mod dispatch;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 mod eliminate;
@@ -31,23 +32,22 @@ mod select;
 mod simd;
 mod stream;
 mod survey;
-mod turn;
 mod zero;
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use accumulate::dot;
 pub(crate) use accumulate::{RUNS, add, add_squares};
+pub(crate) use columns::{PIVOTS, SIDE, TILE, count_below, mark_between, sort_columns};
 use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use groups::{mark_lowest_of_groups, mark_lowest_of_scaled_groups, whole_words};
 pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};
-pub(crate) use score::{Scaled, scaled_abs, widen};
+pub(crate) use score::{Scaled, scaled_abs, scaled_abs_of_rows, widen};
 pub(crate) use search::{Search, sample_scaled};
 pub(crate) use select::{Cut, cut_between, mark_lowest, mark_scaled_up_to_cut, mark_up_to_cut};
 pub(crate) use simd::{Clearable, Comparable, WORD};
 pub(crate) use stream::Stream;
 pub(crate) use survey::{Survey, survey, survey_marking};
-pub(crate) use turn::{turn, turn_bits};
 pub(crate) use zero::{RowCost, zero_marked};

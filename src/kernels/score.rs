@@ -4,6 +4,7 @@ use num_traits::{Float, Zero};
 
 use super::dispatch::kernel;
 use super::mark::padded;
+use super::memory::prefetch_after;
 use super::simd::WORD;
 use crate::element::{Element, Real};
 
@@ -21,14 +22,37 @@ kernel! {
     pub(crate) fn scaled_abs<A: Element>(
         _simd; weights: &[A], factors: &[A::Compute], out: &mut [A::Compute],
     ) {
-        let (words, rest) = out.as_chunks_mut();
-        for (i, out) in words.iter_mut().enumerate() {
-            *out = Scaled { weights, factors }.word(i);
+        scale_run(weights, factors, out);
+    }
+}
+
+kernel! {
+    /// The same of rows that begin `stride` weights apart, one after the other. There are as many
+    /// columns as factors.
+    pub(crate) fn scaled_abs_of_rows<A: Element>(
+        _simd; weights: &[A], stride: usize, factors: &[A::Compute], out: &mut [A::Compute],
+    ) {
+        for (i, out) in out.chunks_exact_mut(factors.len().max(1)).enumerate() {
+            let weights = &weights[i * stride..][..factors.len()];
+            prefetch_after(weights, ROWS_AHEAD * stride);
+            scale_run(weights, factors, out);
         }
-        let start = words.len() * WORD;
-        for (j, out) in rest.iter_mut().enumerate() {
-            *out = weights[start + j].widen().abs() * factors[start + j];
-        }
+    }
+}
+
+/// How many rows ahead parts of rows are fetched. What a processor fetches by itself is the rest of
+/// each row.
+const ROWS_AHEAD: usize = 16;
+
+#[inline(always)]
+fn scale_run<A: Element>(weights: &[A], factors: &[A::Compute], out: &mut [A::Compute]) {
+    let (words, rest) = out.as_chunks_mut();
+    for (i, out) in words.iter_mut().enumerate() {
+        *out = Scaled { weights, factors }.word(i);
+    }
+    let start = words.len() * WORD;
+    for (j, out) in rest.iter_mut().enumerate() {
+        *out = weights[start + j].widen().abs() * factors[start + j];
     }
 }
 
@@ -192,6 +216,31 @@ mod tests {
             check::<f64>(&weights, of)?;
             check::<bf16>(&weights, of)?;
             check::<f16>(&weights, of)?;
+        }
+
+        #[test]
+        fn parts_of_rows_are_scored_like_single_weights_on_every_instruction_set(
+            (stride, start, width) in (1..150_usize)
+                .prop_flat_map(|stride| (Just(stride), 0..stride))
+                .prop_flat_map(|(stride, start)| (Just(stride), Just(start), 1..=stride - start)),
+            rows in 1..20_usize,
+        ) {
+            let weights: Vec<bf16> = (0..rows * stride)
+                .map(|i| bf16::from_f32(50.0 - (i * 37 % 101) as f32))
+                .collect();
+            let factors: Vec<f32> = (0..width).map(|j| 0.3 * j as f32).collect();
+            for (set, scores) in on_each(|| {
+                let mut out = vec![f32::NAN; rows * width];
+                scaled_abs_of_rows(&weights[start..], stride, &factors, &mut out);
+                out
+            }) {
+                for (i, score) in scores.iter().enumerate() {
+                    let (row, column) = (i / width, i % width);
+                    let weight = weights[row * stride + start + column].to_f32();
+                    let expected = weight.abs() * factors[column];
+                    prop_assert_eq!(score.to_bits(), expected.to_bits(), "{:?}", set);
+                }
+            }
         }
     }
 }

@@ -1,93 +1,360 @@
 //! The lowest scores of every column.
 
-use ndarray::ArrayViewMut2;
+use num_traits::cast;
 
 use crate::element::Real;
 use crate::error::Result;
-use crate::kernels::{self, WORD};
-use crate::mask::Mask;
+use crate::kernels::{self, PIVOTS, SIDE, TILE, WORD};
+use crate::mask::{Mask, set_bits};
 use crate::matrix::Rows;
 use crate::parallel;
 
-/// Columns that are turned together, so that a column is a run: enough to make reading a part of a
-/// row worth while, few enough for the turned ones to stay in a cache. A multiple of 64.
-const STRIP: usize = 256;
-
-/// Rows that are read before they are turned: a line of the cache of each column.
-const TILE: usize = 16;
-
-/// How far apart columns of some rows are. Were they a power of two apart, which is what most
-/// layers have, a cache could hold few of them at a time.
-fn apart(rows: usize) -> usize {
-    rows + TILE
-}
+/// Rows that are counted before the counts are added up, see [`kernels::count_below`].
+const COUNTED: usize = 1 << 20;
 
 /// Marks the `count` lowest scores of every column, of equal ones those in the lowest rows.
 ///
-/// Takes room for 256 columns of scores a thread.
+/// 64 columns are read and decided at a time, side by side: a part of a row that is worth reading,
+/// and as a rule few enough for the strip to stay in the second cache.
+///
+/// # Algorithm
+///
+/// ```text
+/// for each strip of 64 columns
+///     pivots = scores around where the highest of the lowest is likely to be, from some rows
+///     read all rows, and count the scores below each pivot, column by column
+///     bracket = the pivots between which the highest of the lowest must be
+///     mark the scores below the bracket, and hold those in it
+///     mark the lowest of those held
+/// ```
+///
+/// Takes room for the scores of 64 columns a thread, and if many of a column are equal as much
+/// again.
 pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let mut mask = Mask::none(rows, columns)?;
     if rows == 0 {
         return Ok(mask);
     }
-    let strips = mask.strips_mut(STRIP / WORD).into_iter().enumerate();
-    let results = parallel::map(strips.collect(), Strip::default, |strip, (i, mut words)| {
-        let start = i * STRIP;
-        strip.read(scores, start, STRIP.min(columns - start))?;
-        strip.mark_lowest(rows, count, &mut words);
+    let strips = mask.strips_mut(1).into_iter().enumerate().collect();
+    let results = parallel::map(strips, Strip::default, |strip, (i, mut words)| {
+        let start = i * WORD;
+        let part = Part {
+            scores,
+            start,
+            width: WORD.min(columns - start),
+        };
+        for (word, &marks) in words.iter_mut().zip(strip.mark_lowest(&part, count)?) {
+            *word = marks;
+        }
         Ok(())
     });
     results.into_iter().collect::<Result<()>>()?;
     Ok(mask)
 }
 
-/// Some columns, turned.
+/// Some columns of a layer.
+struct Part<'a, T> {
+    scores: &'a dyn Rows<T>,
+    start: usize,
+    width: usize,
+}
+
+impl<T: Real> Part<'_, T> {
+    fn rows(&self) -> usize {
+        self.scores.dim().0
+    }
+
+    /// Reads the rows from `row` on.
+    fn read(&self, row: usize, out: &mut [[T; WORD]]) -> Result<()> {
+        if self.width == WORD {
+            let out = out.as_flattened_mut();
+            return self.scores.read_block(row, self.start, WORD, out);
+        }
+        for (row, out) in (row..).zip(out) {
+            self.scores.read(row, self.start, &mut out[..self.width])?;
+        }
+        Ok(())
+    }
+}
+
+/// The memory a strip is decided in.
 #[derive(Default)]
 struct Strip<T> {
-    /// Some rows as they are read.
-    tile: Vec<T>,
-    /// The columns, one after the other.
-    columns: Vec<T>,
-    /// Their marks.
+    rows: Vec<[T; WORD]>,
+    /// Some of the rows, and some columns of these.
+    sample: Vec<[T; WORD]>,
+    side: Vec<[T; SIDE]>,
+    /// Which scores of each row go.
     marks: Vec<u64>,
+    /// Which of them are in the brackets.
+    within: Vec<u64>,
+    /// Those, of one column after the other, and the rows they are in.
+    held: Vec<T>,
+    places: Vec<usize>,
+    /// Which of a column of those go.
+    chosen: Vec<u64>,
 }
 
 impl<T: Real> Strip<T> {
-    /// Reads `width` columns from `start` on.
-    fn read(&mut self, scores: &dyn Rows<T>, start: usize, width: usize) -> Result<()> {
-        let rows = scores.dim().0;
-        let height = apart(rows);
-        self.columns.resize(height * width, T::zero());
-        for first in (0..rows).step_by(TILE) {
-            let tile = kernels::aligned(&mut self.tile, width * TILE.min(rows - first));
-            for (i, run) in tile.chunks_exact_mut(width).enumerate() {
-                scores.read(first + i, start, run)?;
-            }
-            kernels::turn(tile, width, &mut self.columns[first..], height);
+    /// Marks the `count` lowest of each column. There is a word of marks for each row.
+    fn mark_lowest(&mut self, part: &Part<'_, T>, count: usize) -> Result<&[u64]> {
+        self.read_sample(part)?;
+        let pivots = self.pick_pivots(part.rows(), count);
+        let counts = self.read(part, &pivots)?;
+        self.marks.resize(part.rows(), 0);
+        self.within.resize(part.rows(), 0);
+        if count == 0 {
+            return Ok(&self.marks);
+        }
+        let brackets = Brackets::between(&pivots, &counts, part, count);
+        let Brackets { lows, highs, .. } = &brackets;
+        kernels::mark_between(&self.rows, lows, highs, &mut self.marks, &mut self.within);
+        self.hold(&brackets);
+        self.mark_held(&brackets);
+        Ok(&self.marks)
+    }
+
+    /// Reads rows from all over the layer.
+    fn read_sample(&mut self, part: &Part<'_, T>) -> Result<()> {
+        /// One in so many of all rows is read, but no more than these, and no fewer.
+        const ONE_IN: usize = 16;
+        const MOST: usize = 128;
+        const LEAST: usize = 16;
+        /// Rows that are next to each other.
+        const RUN: usize = 4;
+        /// The multiples of an odd number jump about.
+        const MIXER: usize = 0x9E37_79B9;
+        let rows = part.rows();
+        let size = (rows / ONE_IN).clamp(LEAST.min(rows), MOST);
+        self.sample.resize(size, [T::zero(); WORD]);
+        let stride = rows / size * RUN;
+        for (i, run) in self.sample.chunks_mut(RUN).enumerate() {
+            let aside = (i.wrapping_mul(MIXER) >> 16) % (stride - run.len() + 1);
+            part.read((i * stride + aside).min(rows - run.len()), run)?;
         }
         Ok(())
     }
 
-    /// Marks the lowest of every column. `words` has a row for each row of the layer, and a column
-    /// for 64 columns of the strip.
-    fn mark_lowest(&mut self, rows: usize, count: usize, words: &mut ArrayViewMut2<'_, u64>) {
-        let height = rows.div_ceil(WORD);
-        let columns = self.columns.chunks(WORD * apart(rows));
-        for (columns, mut words) in columns.zip(words.columns_mut()) {
-            self.marks.clear();
-            self.marks.resize(WORD * height, 0);
-            for (column, marks) in columns
-                .chunks(apart(rows))
-                .zip(self.marks.chunks_mut(height))
-            {
-                kernels::mark_lowest(&column[..rows], count, marks, 0);
+    /// Picks scores of each column around where the one of rank `count` of `rows` is likely to be.
+    fn pick_pivots(&mut self, rows: usize, count: usize) -> [[T; WORD]; PIVOTS] {
+        /// Standard deviations from the likely place to the last pivot. With more, pivots are
+        /// further apart, with less, it is beyond them more often, and in both cases more is held.
+        const DEVIATIONS: f64 = 3.0;
+        let size = self.sample.len();
+        let share = count as f64 / rows as f64;
+        let place = size as f64 * share;
+        let aside = DEVIATIONS * (place * (1.0 - share)).sqrt() + 1.0;
+        let places: [usize; PIVOTS] = std::array::from_fn(|i| {
+            let steps = i as f64 / (PIVOTS - 1) as f64;
+            let place = place + aside * (2.0 * steps - 1.0);
+            cast(place.max(0.0)).unwrap_or(0).min(size - 1)
+        });
+        let mut pivots = [[T::zero(); WORD]; PIVOTS];
+        for side in 0..WORD / SIDE {
+            self.side.clear();
+            let rows = self.sample.iter();
+            self.side.extend(rows.map(|row| row.as_chunks().0[side]));
+            kernels::sort_columns(&mut self.side);
+            for (pivots, place) in pivots.iter_mut().zip(places) {
+                pivots.as_chunks_mut().0[side] = self.side[place];
             }
-            for first in 0..height {
-                let mut square = std::array::from_fn(|column| self.marks[column * height + first]);
-                kernels::turn_bits(&mut square);
-                for (row, word) in square.into_iter().enumerate().take(rows - first * WORD) {
-                    words[first * WORD + row] = word;
+        }
+        pivots
+    }
+
+    /// Reads all rows and counts the scores of each column that are below each pivot.
+    fn read(
+        &mut self,
+        part: &Part<'_, T>,
+        pivots: &[[T; WORD]; PIVOTS],
+    ) -> Result<[[usize; WORD]; PIVOTS]> {
+        let rows = part.rows();
+        // What fills the last tile is above all pivots.
+        self.rows.resize(rows, [T::infinity(); WORD]);
+        self.rows
+            .resize(rows.next_multiple_of(TILE), [T::infinity(); WORD]);
+        let mut counts = [[0; WORD]; PIVOTS];
+        for (i, run) in self.rows.chunks_mut(COUNTED).enumerate() {
+            let mut below = [[T::zero(); WORD]; PIVOTS];
+            for (j, tile) in run.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                let row = i * COUNTED + j * TILE;
+                let height = TILE.min(rows - row);
+                part.read(row, &mut tile[..height])?;
+                kernels::count_below(tile, pivots, &mut below);
+            }
+            let below = below.as_flattened();
+            for (count, below) in counts.as_flattened_mut().iter_mut().zip(below) {
+                *count += below.to_usize().unwrap_or(0);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Holds the scores in the brackets.
+    fn hold(&mut self, brackets: &Brackets<T>) {
+        let mut ends = brackets.starts;
+        let len = brackets.end;
+        if self.held.len() < len {
+            self.held.resize(len, T::zero());
+            self.places.resize(len, 0);
+        }
+        for (row, (scores, &within)) in self.rows.iter().zip(&self.within).enumerate() {
+            for column in set_bits(&[within]) {
+                let end = ends[column];
+                self.held[end] = scores[column];
+                self.places[end] = row;
+                ends[column] += 1;
+            }
+        }
+    }
+
+    /// Marks the lowest of those held.
+    fn mark_held(&mut self, brackets: &Brackets<T>) {
+        for (column, range) in brackets.ranges().enumerate() {
+            self.chosen.clear();
+            self.chosen.resize(range.len().div_ceil(WORD), 0);
+            let bounds = (brackets.lows[column], brackets.highs[column]);
+            let held = &self.held[range.clone()];
+            let cut = kernels::cut_between(held, brackets.left[column], bounds);
+            kernels::mark_up_to_cut(held, cut.threshold, cut.ties, &mut self.chosen, 0);
+            for i in set_bits(&self.chosen) {
+                self.marks[self.places[range.start + i]] |= 1 << column;
+            }
+        }
+    }
+}
+
+/// Between which scores the highest of the lowest of each column must be.
+struct Brackets<T> {
+    lows: [T; WORD],
+    highs: [T; WORD],
+    /// How many of those in the bracket are among the lowest.
+    left: [usize; WORD],
+    /// Where those of a column begin among those of all.
+    starts: [usize; WORD],
+    end: usize,
+    columns: usize,
+}
+
+impl<T: Real> Brackets<T> {
+    fn between(
+        pivots: &[[T; WORD]; PIVOTS],
+        counts: &[[usize; WORD]; PIVOTS],
+        part: &Part<'_, T>,
+        count: usize,
+    ) -> Self {
+        // Nothing is in the brackets of columns that are not there.
+        let mut brackets = Self {
+            lows: [T::zero(); WORD],
+            highs: [-T::one(); WORD],
+            left: [0; WORD],
+            starts: [0; WORD],
+            end: 0,
+            columns: part.width,
+        };
+        for column in 0..part.width {
+            let below = |pivot: usize| counts[pivot][column];
+            let next = (0..PIVOTS)
+                .take_while(|&pivot| below(pivot) < count)
+                .count();
+            let (low, before) = match next.checked_sub(1) {
+                Some(pivot) => (pivots[pivot][column], below(pivot)),
+                None => (T::zero(), 0),
+            };
+            let (high, up_to) = match pivots.get(next) {
+                Some(pivots) => (T::from_key(pivots[column].key() - 1), below(next)),
+                None => (T::infinity(), part.rows()),
+            };
+            brackets.lows[column] = low;
+            brackets.highs[column] = high;
+            brackets.left[column] = count - before;
+            brackets.starts[column] = brackets.end;
+            brackets.end += up_to - before;
+        }
+        brackets
+    }
+
+    /// Where the scores of each column are among those of all.
+    fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let starts = self.starts[..self.columns].iter();
+        let ends = self.starts[1..self.columns].iter().chain([&self.end]);
+        starts.zip(ends).map(|(&start, &end)| start..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    /// Scores of different kinds, of layers with more and fewer columns than a strip has.
+    fn layers() -> Vec<(&'static str, Array2<f32>)> {
+        let mut state = 1_u64;
+        let mut random = move || {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1_u64 << 24) as f32
+        };
+        let mut layer = |shape, score: &dyn Fn(usize, usize, f32) -> f32| {
+            Array2::from_shape_fn(shape, |(row, column)| score(row, column, random()))
+        };
+        vec![
+            ("spread", layer((3000, 64), &|_, _, x| x)),
+            ("spread, one column", layer((2085, 1), &|_, _, x| x)),
+            ("few rows", layer((5, 130), &|_, _, x| x)),
+            ("one row", layer((1, 70), &|_, _, x| x)),
+            (
+                "few values",
+                layer((2500, 70), &|_, _, x| (x * 4.0).floor()),
+            ),
+            ("one value", layer((1000, 65), &|_, _, _| 2.0)),
+            (
+                "alike in a row",
+                layer((2000, 66), &|row, _, x| row as f32 + x),
+            ),
+            (
+                "alike in every other row",
+                layer((2000, 3), &|row, _, x| (row % 2) as f32 + x),
+            ),
+            (
+                "columns apart",
+                layer((900, 67), &|_, column, x| x * (column * column) as f32),
+            ),
+            (
+                "all but some alike",
+                layer((4100, 2), &|row, _, x| if row % 500 == 3 { x } else { 1.0 }),
+            ),
+            (
+                "of all sizes",
+                layer((1500, 20), &|_, _, x| (x * 80.0 - 40.0).exp()),
+            ),
+            (
+                "some protected",
+                layer((1500, 80), &|_, _, x| {
+                    if x > 0.9 { f32::INFINITY } else { x }
+                }),
+            ),
+        ]
+    }
+
+    #[test]
+    fn columns_lose_what_sorting_puts_first() {
+        for (kind, scores) in layers() {
+            let (rows, columns) = scores.dim();
+            for share in [0.0, 1e-3, 0.02, 0.3, 0.5, 0.77, 0.95, 0.999, 1.0] {
+                let count = super::super::quota(rows, share);
+                let mask = mark_lowest(&scores, count).expect("finite scores");
+                for column in 0..columns {
+                    let mut order: Vec<usize> = (0..rows).collect();
+                    order.sort_by(|&a, &b| scores[(a, column)].total_cmp(&scores[(b, column)]));
+                    order[..count].sort_unstable();
+                    let marked = (0..rows).filter(|&row| mask.get(row, column) == Some(true));
+                    let marked: Vec<usize> = marked.collect();
+                    assert_eq!(marked, order[..count], "{kind}, {share}, column {column}");
                 }
             }
         }

@@ -189,7 +189,7 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
         || (),
         |(), (task, runs)| {
             for (place, run) in (task * TASK..).zip(runs.chunks_exact_mut(run)) {
-                let start = ((place * MIXER) >> 16) % (columns - run.len() + 1);
+                let start = (place.wrapping_mul(MIXER) >> 16) % (columns - run.len() + 1);
                 scores.read(place * rows / PLACES, start, run)?;
             }
             Ok(())

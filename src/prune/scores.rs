@@ -7,7 +7,7 @@ use crate::element::{Element, Real, widened};
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::mask::Mask;
-use crate::matrix::{Rows, check_bounds, stride};
+use crate::matrix::{Rows, check_bounds, read_one_by_one, stride};
 use crate::metric::{Scorer, settle_scores};
 
 /// What a pattern sees of a layer: its scores, of which no copy is held.
@@ -90,5 +90,29 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
             }
         }
         Ok(())
+    }
+
+    fn read_block(
+        &self,
+        row: usize,
+        start: usize,
+        width: usize,
+        out: &mut [A::Compute],
+    ) -> Result<()> {
+        let (rows, columns) = self.weights.dim();
+        let height = out.len() / width.max(1);
+        let reaches = |start: usize, len: usize, end| {
+            len > 0 && start.checked_add(len).is_some_and(|reached| reached <= end)
+        };
+        let fits = reaches(row, height, rows) && reaches(start, width, columns);
+        let at_once = fits && self.checked_as.is_none() && self.protected.is_none();
+        match (self.weights.as_slice(), self.factors(start, width)) {
+            (Some(weights), Some(factors)) if at_once => {
+                let weights = &weights[row * columns + start..];
+                kernels::scaled_abs_of_rows(weights, columns, factors, out);
+                Ok(())
+            }
+            _ => read_one_by_one(self, row, start, width, out),
+        }
     }
 }

@@ -70,6 +70,13 @@ macro_rules! compare {
                 })
             }
 
+            #[inline(always)]
+            fn below_each(self, run: &[$t; WORD], bounds: &[$t; WORD]) -> u64 {
+                word!(32 / size_of::<$t>(), |run, bounds| {
+                    $mask($compare::<_CMP_LT_OQ>($load(run), $load(bounds)))
+                })
+            }
+
             $($order)*
 
             #[inline(always)]

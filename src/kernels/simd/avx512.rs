@@ -74,6 +74,13 @@ macro_rules! compare {
             }
 
             #[inline(always)]
+            fn below_each(self, run: &[$t; WORD], bounds: &[$t; WORD]) -> u64 {
+                word!(64 / size_of::<$t>(), |run, bounds| {
+                    $compare::<_CMP_LT_OQ>($load(run), $load(bounds))
+                })
+            }
+
+            #[inline(always)]
             fn goes_before<const OF: usize>(
                 self,
                 run: &[$t; WORD],

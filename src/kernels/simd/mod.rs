@@ -41,6 +41,15 @@ pub trait Compare<T>: Copy {
     /// `run[i] > bound`
     fn above(self, run: &[T; WORD], bound: T) -> u64;
 
+    /// `run[i] < bounds[i]`
+    #[inline(always)]
+    fn below_each(self, run: &[T; WORD], bounds: &[T; WORD]) -> u64
+    where
+        T: Copy + PartialOrd,
+    {
+        bits(|i| run[i] < bounds[i])
+    }
+
     /// Whether the number `distance` places on goes before number `i` where groups of `OF` are
     /// sorted: is lower, or equal and earlier in the group. After the last of a group comes its
     /// first. Numbers are not negative, and a group has 16 at most.
@@ -288,6 +297,9 @@ pub trait Comparable: Sized {
     /// Whether each of 64 numbers is above a bound.
     fn above(simd: impl Simd, run: &[Self; WORD], bound: Self) -> u64;
 
+    /// Whether each of 64 numbers is below its bound.
+    fn below_each(simd: impl Simd, run: &[Self; WORD], bounds: &[Self; WORD]) -> u64;
+
     /// See [`Compare::goes_before`].
     fn goes_before<const OF: usize>(
         simd: impl Simd,
@@ -317,6 +329,11 @@ macro_rules! comparable {
             #[inline(always)]
             fn above(simd: impl Simd, run: &[Self; WORD], bound: Self) -> u64 {
                 simd.above(run, bound)
+            }
+
+            #[inline(always)]
+            fn below_each(simd: impl Simd, run: &[Self; WORD], bounds: &[Self; WORD]) -> u64 {
+                simd.below_each(run, bounds)
             }
 
             #[inline(always)]
@@ -405,6 +422,9 @@ mod tests {
     fn check_bound<T: Copy + PartialOrd>(simd: impl Compare<T>, run: &[T; WORD], bound: T) {
         assert_eq!(simd.below(run, bound), bits(|i| run[i] < bound));
         assert_eq!(simd.above(run, bound), bits(|i| run[i] > bound));
+        let mut bounds = *run;
+        bounds.rotate_left(1);
+        assert_eq!(simd.below_each(run, &bounds), bits(|i| run[i] < bounds[i]));
     }
 
     fn check_order<T: Copy + PartialOrd>(simd: impl Compare<T>, run: &[T; WORD]) {
