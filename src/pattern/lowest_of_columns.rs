@@ -285,76 +285,79 @@ impl<T: Real> Brackets<T> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::Array2;
+    use ndarray::{Array2, ArrayView1};
 
+    use super::super::tests::scores;
     use super::*;
 
     /// Scores of different kinds, of layers with more and fewer columns than a strip has.
     fn layers() -> Vec<(&'static str, Array2<f32>)> {
-        let mut state = 1_u64;
-        let mut random = move || {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1_u64 << 24) as f32
-        };
-        let mut layer = |shape, score: &dyn Fn(usize, usize, f32) -> f32| {
-            Array2::from_shape_fn(shape, |(row, column)| score(row, column, random()))
-        };
         vec![
-            ("spread", layer((3000, 64), &|_, _, x| x)),
-            ("spread, one column", layer((2085, 1), &|_, _, x| x)),
-            ("few rows", layer((5, 130), &|_, _, x| x)),
-            ("one row", layer((1, 70), &|_, _, x| x)),
+            ("spread", scores((3000, 64), |_, _, x| x)),
+            ("spread, one column", scores((2085, 1), |_, _, x| x)),
+            ("few rows", scores((5, 130), |_, _, x| x)),
+            ("one row", scores((1, 70), |_, _, x| x)),
             (
                 "few values",
-                layer((2500, 70), &|_, _, x| (x * 4.0).floor()),
+                scores((2500, 70), |_, _, x| (x * 4.0).floor()),
             ),
-            ("one value", layer((1000, 65), &|_, _, _| 2.0)),
+            ("one value", scores((1000, 65), |_, _, _| 2.0)),
             (
                 "alike in a row",
-                layer((2000, 66), &|row, _, x| row as f32 + x),
+                scores((2000, 66), |row, _, x| row as f32 + x),
             ),
             (
                 "alike in every other row",
-                layer((2000, 3), &|row, _, x| (row % 2) as f32 + x),
+                scores((2000, 3), |row, _, x| (row % 2) as f32 + x),
             ),
             (
                 "columns apart",
-                layer((900, 67), &|_, column, x| x * (column * column) as f32),
+                scores((900, 67), |_, column, x| x * (column * column) as f32),
             ),
             (
                 "all but some alike",
-                layer((4100, 2), &|row, _, x| if row % 500 == 3 { x } else { 1.0 }),
+                scores((4100, 2), |row, _, x| if row % 500 == 3 { x } else { 1.0 }),
             ),
             (
                 "of all sizes",
-                layer((1500, 20), &|_, _, x| (x * 80.0 - 40.0).exp()),
+                scores((1500, 20), |_, _, x| (x * 80.0 - 40.0).exp()),
             ),
             (
                 "some protected",
-                layer((1500, 80), &|_, _, x| {
-                    if x > 0.9 { f32::INFINITY } else { x }
-                }),
+                scores(
+                    (1500, 80),
+                    |_, _, x| {
+                        if x > 0.9 { f32::INFINITY } else { x }
+                    },
+                ),
             ),
         ]
+    }
+
+    /// The rows of a column, sorted by their scores.
+    fn sorted(column: &ArrayView1<'_, f32>) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..column.len()).collect();
+        order.sort_by(|&a, &b| column[a].total_cmp(&column[b]));
+        order
     }
 
     #[test]
     fn columns_lose_what_sorting_puts_first() {
         for (kind, scores) in layers() {
-            let (rows, columns) = scores.dim();
-            for share in [0.0, 1e-3, 0.02, 0.3, 0.5, 0.77, 0.95, 0.999, 1.0] {
+            let rows = scores.nrows();
+            let orders: Vec<Vec<usize>> = scores
+                .columns()
+                .into_iter()
+                .map(|column| sorted(&column))
+                .collect();
+            for share in [0.0, 1e-3, 0.3, 0.5, 0.77, 0.999, 1.0] {
                 let count = super::super::quota(rows, share);
                 let mask = mark_lowest(&scores, count).expect("finite scores");
-                for column in 0..columns {
-                    let mut order: Vec<usize> = (0..rows).collect();
-                    order.sort_by(|&a, &b| scores[(a, column)].total_cmp(&scores[(b, column)]));
-                    order[..count].sort_unstable();
-                    let marked = (0..rows).filter(|&row| mask.get(row, column) == Some(true));
-                    let marked: Vec<usize> = marked.collect();
-                    assert_eq!(marked, order[..count], "{kind}, {share}, column {column}");
+                assert_eq!(mask.count(), count * scores.ncols(), "{kind}, {share}");
+                for (column, order) in orders.iter().enumerate() {
+                    for &row in &order[..count] {
+                        assert_eq!(mask.get(row, column), Some(true), "{kind}, {share}");
+                    }
                 }
             }
         }

@@ -372,44 +372,34 @@ fn count_equal<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<Vec<us
 mod tests {
     use ndarray::Array2;
 
+    use super::super::tests::scores;
     use super::*;
 
     /// Scores of different kinds in layers that are too large to be held.
     fn layers() -> Vec<(&'static str, Array2<f32>)> {
-        let mut state = 1_u64;
-        let mut random = move || {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1_u64 << 24) as f32
-        };
-        let mut layer = |shape, score: &dyn Fn(usize, usize, f32) -> f32| {
-            Array2::from_shape_fn(shape, |(row, column)| score(row, column, random()))
-        };
         vec![
-            ("spread", layer((576, 128), &|_, _, x| x)),
-            ("spread, few columns", layer((30_000, 3), &|_, _, x| x)),
+            ("spread", scores((576, 128), |_, _, x| x)),
+            ("spread, few columns", scores((30_000, 3), |_, _, x| x)),
             (
                 "few values",
-                layer((300, 257), &|_, _, x| (x * 4.0).floor()),
+                scores((300, 257), |_, _, x| (x * 4.0).floor()),
             ),
-            ("one value", layer((300, 257), &|_, _, _| 2.0)),
+            ("one value", scores((300, 257), |_, _, _| 2.0)),
             (
                 "alike in a row",
-                layer((700, 100), &|row, _, x| row as f32 + x),
+                scores((700, 100), |row, _, x| row as f32 + x),
             ),
             (
                 "alike in a column",
-                layer((700, 100), &|_, column, x| column as f32 + x),
+                scores((700, 100), |_, column, x| column as f32 + x),
             ),
             (
                 "one row far below",
-                layer((70, 1100), &|row, _, x| if row == 9 { x } else { 1e6 + x }),
+                scores((70, 1100), |row, _, x| if row == 9 { x } else { 1e6 + x }),
             ),
             (
                 "of all sizes",
-                layer((90, 1000), &|_, _, x| (x * 80.0 - 40.0).exp()),
+                scores((90, 1000), |_, _, x| (x * 80.0 - 40.0).exp()),
             ),
         ]
     }

@@ -608,3 +608,24 @@ impl TryFrom<String> for Pattern {
         text.parse()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    /// Scores that come of where they are and a random number from 0 to 1, the same every time.
+    pub(super) fn scores(
+        shape: (usize, usize),
+        score: impl Fn(usize, usize, f32) -> f32,
+    ) -> Array2<f32> {
+        let mut state = 1_u64;
+        Array2::from_shape_fn(shape, |(row, column)| {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let random = (state >> 40) as f32 / (1_u64 << 24) as f32;
+            score(row, column, random)
+        })
+    }
+}
