@@ -24,7 +24,8 @@ pub trait Rows<T: Real>: Send + Sync {
     fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()>;
 
     /// Fills `out` with the values of `row` and the rows after it from column `start` on, `width`
-    /// of each, one row after the other. By default rows are [read](Self::read) one by one.
+    /// of each, one row after the other, and leaves alone what room there is for less than a row.
+    /// By default rows are [read](Self::read) one by one.
     ///
     /// # Errors
     ///
@@ -42,7 +43,10 @@ pub(crate) fn read_one_by_one<T: Real>(
     width: usize,
     out: &mut [T],
 ) -> Result<()> {
-    for (row, out) in (row..).zip(out.chunks_exact_mut(width.max(1))) {
+    if width == 0 {
+        return Ok(());
+    }
+    for (row, out) in (row..).zip(out.chunks_exact_mut(width)) {
         rows.read(row, start, out)?;
     }
     Ok(())
