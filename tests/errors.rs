@@ -13,7 +13,7 @@ use wanda::{
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use common::element::TestElement;
-use common::layer::gathered;
+use common::layer::{Random, gathered};
 
 /// Fails unless pruning is refused with this error, and leaves the weights alone.
 fn refuses<M, P, U>(pruner: &Pruner<M, P, U>, w: &Array2<f32>, stats: &dyn ActivationStats) -> Error
@@ -1247,5 +1247,88 @@ mod second_order {
         let report = wanda::sparsegpt_layer(&mut w, &same(4), HALF).expect("a fine layer");
         assert_eq!((report.pruned(), report.zeros()), (6, 12));
         assert_eq!(report.relative_error(), None);
+    }
+}
+
+/// Numbers that are no scores, and some that are.
+const ODD: [f32; 8] = [
+    f32::NAN,
+    -f32::NAN,
+    -1.0,
+    -0.0,
+    0.0,
+    1.0,
+    f32::INFINITY,
+    -f32::INFINITY,
+];
+
+/// Promises scores, and gives the numbers it has.
+#[derive(Debug)]
+struct Promising(Array2<f32>);
+
+impl ImportanceMetric for Promising {
+    fn name(&self) -> &'static str {
+        "promising"
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        _: &dyn Rows<f32>,
+        _: &'a dyn ActivationStats,
+    ) -> Result<Box<dyn Scorer + 'a>> {
+        Ok(Box::new(Promised(&self.0)))
+    }
+}
+
+struct Promised<'a>(&'a Array2<f32>);
+
+impl Scorer for Promised<'_> {
+    fn score(&self, row: usize, start: usize, weights: &[f32], scores: &mut [f32]) {
+        for (j, score) in scores.iter_mut().enumerate().take(weights.len()) {
+            *score = self.0[[row, start + j]];
+        }
+    }
+
+    fn promises_valid_scores(&self, _: f32) -> bool {
+        true
+    }
+}
+
+/// What becomes of numbers that are no scores is not said, but it is decided.
+#[test]
+fn patterns_come_to_an_end_with_what_is_no_score() {
+    let mut random = Random::new(7);
+    for shape in [(1, 1), (3, 70), (70, 3), (260, 257), (1, 3000), (3000, 1)] {
+        for odd_ones in [0.01, 0.5, 1.0] {
+            let scores = Array2::from_shape_fn(shape, |_| {
+                let score = (random.bits() >> 40) as f32;
+                let odd = random.pick(&ODD);
+                if random.unit() < odd_ones { odd } else { score }
+            });
+            for sparsity in [0.01, 0.5, 0.999] {
+                for pattern in [
+                    Pattern::PerOutput(sparsity),
+                    Pattern::PerLayer(sparsity),
+                    Pattern::PerInput(sparsity),
+                    Pattern::NOfM { keep: 2, of: 4 },
+                    Pattern::Block {
+                        rows: 3,
+                        cols: 2,
+                        sparsity,
+                    },
+                    Pattern::Cumulative(sparsity),
+                    Pattern::Threshold(sparsity),
+                ] {
+                    let mask = SparsityPattern::<f32>::project(&pattern, &scores);
+                    assert_eq!(mask.expect("room for a mask").dim(), shape, "{pattern}");
+                    let mut w = Array2::<f32>::ones(shape);
+                    let report = Pruner::new(Promising(scores.clone()), pattern)
+                        .prune(&mut w, &NoStats)
+                        .expect("nothing that is checked");
+                    let zeros = w.iter().filter(|&&w| w == 0.0).count();
+                    assert_eq!(report.zeros(), zeros, "{pattern}");
+                }
+            }
+        }
     }
 }

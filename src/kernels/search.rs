@@ -150,8 +150,8 @@ impl Search {
     /// The same where the scores are known to lie in a range.
     pub(crate) fn between<T: Real>(len: usize, count: usize, (low, high): (T, T)) -> Self {
         Self {
-            low: low.key(),
-            high: high.key(),
+            low: key(low).min(key(high)),
+            high: key(high),
             ..Self::new(len, count)
         }
     }
@@ -184,7 +184,7 @@ impl Search {
     pub(crate) fn bracket<T: Real>(&self, sample: &mut [T], deviations: f64) -> (T, T) {
         let mut len = 0;
         for i in 0..sample.len() {
-            if (self.low..=self.high).contains(&sample[i].key()) {
+            if (self.low..=self.high).contains(&key(sample[i])) {
                 sample.swap(len, i);
                 len += 1;
             }
@@ -204,9 +204,8 @@ impl Search {
         };
         let mut at = |place: f64| {
             let place = num_traits::cast(place.max(0.0)).unwrap_or(0).min(len - 1);
-            *sample
-                .select_nth_unstable_by_key(place, |score| score.key())
-                .1
+            let (_, score, _) = sample.select_nth_unstable_by_key(place, |&score| key(score));
+            T::from_key(key(*score))
         };
         (at(place - aside), at(place + aside))
     }
@@ -260,20 +259,23 @@ impl Search {
 
     /// Keeps the scores from `low` to `high` if the wanted one is among them, or else those on the
     /// side of them where it is. Returns whether it is among them.
+    ///
+    /// One value is left at least, so that a search comes to an end even if what it is given are no
+    /// scores, and the wanted one is nowhere.
     pub(crate) fn narrow<T: Real>(&mut self, low: T, high: T, found: &Survey) -> bool {
         self.rounds += 1;
         if self.count <= found.below {
-            self.high = low.key() - 1;
+            self.high = key(low).saturating_sub(1).max(self.low);
             self.up_to = found.below;
             return false;
         }
         let up_to = found.below + found.within;
         if self.count > up_to {
-            self.low = high.key() + 1;
+            self.low = (key(high) + 1).min(self.high);
             self.below = up_to;
             return false;
         }
-        (self.low, self.high) = (low.key(), high.key());
+        (self.low, self.high) = (key(low), key(high));
         (self.below, self.up_to) = (found.below, up_to);
         true
     }
@@ -301,6 +303,12 @@ impl Search {
             ties: self.rank(),
         })
     }
+}
+
+/// The key of a score, and that of one for what is none.
+fn key<T: Real>(score: T) -> u64 {
+    // Without the sign of zero.
+    (score + T::zero()).key().min(T::infinity().key())
 }
 
 /// The value of the pivots from `low` to `high`, if these are some and have but one.

@@ -1,5 +1,7 @@
 //! The lowest scores of every column.
 
+use std::ops::Range;
+
 use num_traits::cast;
 
 use crate::element::Real;
@@ -193,29 +195,32 @@ impl<T: Real> Strip<T> {
 
     /// Holds the scores in the brackets.
     fn hold(&mut self, brackets: &Brackets<T>) {
-        let mut ends = brackets.starts;
-        let len = brackets.end;
-        if self.held.len() < len {
-            self.held.resize(len, T::zero());
-            self.places.resize(len, 0);
+        if self.held.len() < brackets.end {
+            self.held.resize(brackets.end, T::zero());
+            self.places.resize(brackets.end, 0);
         }
+        let mut room = brackets.ranges.clone();
         for (row, (scores, &within)) in self.rows.iter().zip(&self.within).enumerate() {
             for column in set_bits(&[within]) {
-                let end = ends[column];
-                self.held[end] = scores[column];
-                self.places[end] = row;
-                ends[column] += 1;
+                // There is room for all scores, but what is none was not counted.
+                if let Some(place) = room[column].next() {
+                    self.held[place] = scores[column];
+                    self.places[place] = row;
+                }
             }
         }
     }
 
     /// Marks the lowest of those held.
     fn mark_held(&mut self, brackets: &Brackets<T>) {
-        for (column, range) in brackets.ranges().enumerate() {
+        for (column, range) in brackets.ranges.iter().enumerate() {
             self.chosen.clear();
             self.chosen.resize(range.len().div_ceil(WORD), 0);
             let bounds = (brackets.lows[column], brackets.highs[column]);
             let held = &self.held[range.clone()];
+            if held.is_empty() {
+                continue;
+            }
             let cut = kernels::cut_between(held, brackets.left[column], bounds);
             kernels::mark_up_to_cut(held, cut.threshold, cut.ties, &mut self.chosen, 0);
             for i in set_bits(&self.chosen) {
@@ -231,10 +236,9 @@ struct Brackets<T> {
     highs: [T; WORD],
     /// How many of those in the bracket are among the lowest.
     left: [usize; WORD],
-    /// Where those of a column begin among those of all.
-    starts: [usize; WORD],
+    /// Where the scores in the bracket are among those of all brackets.
+    ranges: [Range<usize>; WORD],
     end: usize,
-    columns: usize,
 }
 
 impl<T: Real> Brackets<T> {
@@ -249,9 +253,8 @@ impl<T: Real> Brackets<T> {
             lows: [T::zero(); WORD],
             highs: [-T::one(); WORD],
             left: [0; WORD],
-            starts: [0; WORD],
+            ranges: std::array::from_fn(|_| 0..0),
             end: 0,
-            columns: part.width,
         };
         for column in 0..part.width {
             let below = |pivot: usize| counts[pivot][column];
@@ -263,23 +266,20 @@ impl<T: Real> Brackets<T> {
                 None => (T::zero(), 0),
             };
             let (high, up_to) = match pivots.get(next) {
-                Some(pivots) => (T::from_key(pivots[column].key() - 1), below(next)),
+                Some(pivots) => (
+                    T::from_key(pivots[column].key().saturating_sub(1)),
+                    below(next),
+                ),
                 None => (T::infinity(), part.rows()),
             };
             brackets.lows[column] = low;
             brackets.highs[column] = high;
             brackets.left[column] = count - before;
-            brackets.starts[column] = brackets.end;
+            let start = brackets.end;
             brackets.end += up_to - before;
+            brackets.ranges[column] = start..brackets.end;
         }
         brackets
-    }
-
-    /// Where the scores of each column are among those of all.
-    fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
-        let starts = self.starts[..self.columns].iter();
-        let ends = self.starts[1..self.columns].iter().chain([&self.end]);
-        starts.zip(ends).map(|(&start, &end)| start..end)
     }
 }
 

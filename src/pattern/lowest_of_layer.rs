@@ -146,10 +146,11 @@ fn find<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Found<T>> {
         let least = if few { search.left() } else { 0 };
         let surveyed = survey(scores, low, high, least)?;
         let found = surveyed.found;
-        if !search.narrow(low, high, &found) {
+        // Among what are no scores the wanted one may be nowhere, even where one value is left.
+        if !search.narrow(low, high, &found) && search.range() != (low, high) {
             continue;
         }
-        let ties = count - found.below;
+        let ties = count.saturating_sub(found.below).max(1);
         if low == high {
             return Ok(Found {
                 cut: Cut {
@@ -326,6 +327,11 @@ fn place_after_ties<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<(
         left -= in_column;
         edge += 1;
     }
+    let (rows, columns) = scores.dim();
+    if edge == columns {
+        // Not among scores, but among what is none.
+        return Ok((0, columns));
+    }
     for &row in &found.rows {
         let mut score = [T::zero()];
         scores.read(row, edge, &mut score)?;
@@ -334,7 +340,7 @@ fn place_after_ties<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<(
             return Ok((row + 1, edge));
         }
     }
-    Ok((scores.dim().0, edge))
+    Ok((rows, edge))
 }
 
 /// How many scores of each column are equal to the threshold.

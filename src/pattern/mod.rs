@@ -29,7 +29,8 @@ use crate::parallel;
 /// pruned one by one while they are in the cache. [`Pattern`] has those of this crate.
 ///
 /// Scores are finite and not negative, but for those of protected weights, which are infinite
-/// and so come last.
+/// and so come last. What the patterns of this crate make of other numbers is not said; it is no
+/// panic.
 pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
     /// The name to use in messages.
     fn name(&self) -> String {
