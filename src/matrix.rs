@@ -46,8 +46,8 @@ pub(crate) fn read_one_by_one<T: Real>(
     if width == 0 {
         return Ok(());
     }
-    for (row, out) in (row..).zip(out.chunks_exact_mut(width)) {
-        rows.read(row, start, out)?;
+    for (i, out) in out.chunks_exact_mut(width).enumerate() {
+        rows.read(row.saturating_add(i), start, out)?;
     }
     Ok(())
 }
