@@ -106,8 +106,9 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
         };
         let fits = reaches(row, height, rows) && reaches(start, width, columns);
         let at_once = fits && self.checked_as.is_none() && self.protected.is_none();
-        match (self.weights.as_slice(), self.factors(start, width)) {
-            (Some(weights), Some(factors)) if at_once => {
+        let weights = self.weights.as_slice().filter(|_| at_once);
+        match weights.map(|weights| (weights, self.factors(start, width))) {
+            Some((weights, Some(factors))) => {
                 let weights = &weights[row * columns + start..];
                 kernels::scaled_abs_of_rows(weights, columns, factors, out);
                 Ok(())
