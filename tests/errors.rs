@@ -1262,11 +1262,14 @@ const ODD: [f32; 8] = [
     -f32::INFINITY,
 ];
 
-/// Promises scores, and gives the numbers it has.
-#[derive(Debug)]
-struct Promising(Array2<f32>);
+/// Promises scores, and gives the numbers it has, or says that those of the first row are factors.
+#[derive(Debug, Clone, Copy)]
+struct Promising<'a> {
+    numbers: &'a Array2<f32>,
+    as_factors: bool,
+}
 
-impl ImportanceMetric for Promising {
+impl ImportanceMetric for Promising<'_> {
     fn name(&self) -> &'static str {
         "promising"
     }
@@ -1276,21 +1279,24 @@ impl ImportanceMetric for Promising {
         _: &dyn Rows<f32>,
         _: &'a dyn ActivationStats,
     ) -> Result<Box<dyn Scorer + 'a>> {
-        Ok(Box::new(Promised(&self.0)))
+        Ok(Box::new(*self))
     }
 }
 
-struct Promised<'a>(&'a Array2<f32>);
-
-impl Scorer for Promised<'_> {
-    fn score(&self, row: usize, start: usize, weights: &[f32], scores: &mut [f32]) {
-        for (j, score) in scores.iter_mut().enumerate().take(weights.len()) {
-            *score = self.0[[row, start + j]];
+impl Scorer for Promising<'_> {
+    fn score(&self, row: usize, start: usize, _: &[f32], scores: &mut [f32]) {
+        for (j, score) in scores.iter_mut().enumerate() {
+            *score = self.numbers[[row, start + j]];
         }
     }
 
     fn promises_valid_scores(&self, _: f32) -> bool {
         true
+    }
+
+    fn factors(&self) -> Option<&[f32]> {
+        let factors = self.numbers.row(0).to_slice()?;
+        self.as_factors.then_some(factors)
     }
 }
 
@@ -1321,12 +1327,18 @@ fn patterns_come_to_an_end_with_what_is_no_score() {
                 ] {
                     let mask = SparsityPattern::<f32>::project(&pattern, &scores);
                     assert_eq!(mask.expect("room for a mask").dim(), shape, "{pattern}");
-                    let mut w = Array2::<f32>::ones(shape);
-                    let report = Pruner::new(Promising(scores.clone()), pattern)
-                        .prune(&mut w, &NoStats)
-                        .expect("nothing that is checked");
-                    let zeros = w.iter().filter(|&&w| w == 0.0).count();
-                    assert_eq!(report.zeros(), zeros, "{pattern}");
+                    for as_factors in [false, true] {
+                        let promising = Promising {
+                            numbers: &scores,
+                            as_factors,
+                        };
+                        let mut w = Array2::<f32>::ones(shape);
+                        let report = Pruner::new(promising, pattern)
+                            .prune(&mut w, &NoStats)
+                            .expect("nothing that is checked");
+                        let zeros = w.iter().filter(|&&w| w == 0.0).count();
+                        assert_eq!(report.zeros(), zeros, "{pattern}");
+                    }
                 }
             }
         }

@@ -11,9 +11,6 @@ use crate::mask::{Mask, set_bits};
 use crate::matrix::Rows;
 use crate::parallel;
 
-/// Rows that are counted before the counts are added up, see [`kernels::count_below`].
-const COUNTED: usize = 1 << 20;
-
 /// Marks the `count` lowest scores of every column, of equal ones those in the lowest rows.
 ///
 /// 64 columns are read and decided at a time, side by side: a part of a row that is worth reading,
@@ -171,6 +168,8 @@ impl<T: Real> Strip<T> {
         part: &Part<'_, T>,
         pivots: &[[T; WORD]; PIVOTS],
     ) -> Result<[[usize; WORD]; PIVOTS]> {
+        /// Rows that are counted before counts are added up, see [`kernels::count_below`].
+        const COUNTED: usize = 1 << 20;
         let rows = part.rows();
         // What fills the last tile is above all pivots.
         self.rows.resize(rows, [T::infinity(); WORD]);
@@ -214,13 +213,13 @@ impl<T: Real> Strip<T> {
     /// Marks the lowest of those held.
     fn mark_held(&mut self, brackets: &Brackets<T>) {
         for (column, range) in brackets.ranges.iter().enumerate() {
-            self.chosen.clear();
-            self.chosen.resize(range.len().div_ceil(WORD), 0);
-            let bounds = (brackets.lows[column], brackets.highs[column]);
             let held = &self.held[range.clone()];
             if held.is_empty() {
                 continue;
             }
+            self.chosen.clear();
+            self.chosen.resize(held.len().div_ceil(WORD), 0);
+            let bounds = (brackets.lows[column], brackets.highs[column]);
             let cut = kernels::cut_between(held, brackets.left[column], bounds);
             kernels::mark_up_to_cut(held, cut.threshold, cut.ties, &mut self.chosen, 0);
             for i in set_bits(&self.chosen) {
@@ -285,54 +284,10 @@ impl<T: Real> Brackets<T> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array2, ArrayView1};
+    use ndarray::ArrayView1;
 
-    use super::super::tests::scores;
+    use super::super::tests::layers;
     use super::*;
-
-    /// Scores of different kinds, of layers with more and fewer columns than a strip has.
-    fn layers() -> Vec<(&'static str, Array2<f32>)> {
-        vec![
-            ("spread", scores((3000, 64), |_, _, x| x)),
-            ("spread, one column", scores((2085, 1), |_, _, x| x)),
-            ("few rows", scores((5, 130), |_, _, x| x)),
-            ("one row", scores((1, 70), |_, _, x| x)),
-            (
-                "few values",
-                scores((2500, 70), |_, _, x| (x * 4.0).floor()),
-            ),
-            ("one value", scores((1000, 65), |_, _, _| 2.0)),
-            (
-                "alike in a row",
-                scores((2000, 66), |row, _, x| row as f32 + x),
-            ),
-            (
-                "alike in every other row",
-                scores((2000, 3), |row, _, x| (row % 2) as f32 + x),
-            ),
-            (
-                "columns apart",
-                scores((900, 67), |_, column, x| x * (column * column) as f32),
-            ),
-            (
-                "all but some alike",
-                scores((4100, 2), |row, _, x| if row % 500 == 3 { x } else { 1.0 }),
-            ),
-            (
-                "of all sizes",
-                scores((1500, 20), |_, _, x| (x * 80.0 - 40.0).exp()),
-            ),
-            (
-                "some protected",
-                scores(
-                    (1500, 80),
-                    |_, _, x| {
-                        if x > 0.9 { f32::INFINITY } else { x }
-                    },
-                ),
-            ),
-        ]
-    }
 
     /// The rows of a column, sorted by their scores.
     fn sorted(column: &ArrayView1<'_, f32>) -> Vec<usize> {
@@ -343,7 +298,9 @@ mod tests {
 
     #[test]
     fn columns_lose_what_sorting_puts_first() {
-        for (kind, scores) in layers() {
+        // More and fewer columns than a strip has, and rows than a sample.
+        let shapes = [(2500, 66), (2085, 1), (5, 130), (1, 70)];
+        for (kind, scores) in shapes.into_iter().flat_map(layers) {
             let rows = scores.nrows();
             let orders: Vec<Vec<usize>> = scores
                 .columns()

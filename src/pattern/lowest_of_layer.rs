@@ -376,43 +376,13 @@ fn count_equal<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<Vec<us
 
 #[cfg(test)]
 mod tests {
-    use ndarray::Array2;
-
-    use super::super::tests::scores;
+    use super::super::tests::layers;
     use super::*;
-
-    /// Scores of different kinds in layers that are too large to be held.
-    fn layers() -> Vec<(&'static str, Array2<f32>)> {
-        vec![
-            ("spread", scores((576, 128), |_, _, x| x)),
-            ("spread, few columns", scores((30_000, 3), |_, _, x| x)),
-            (
-                "few values",
-                scores((300, 257), |_, _, x| (x * 4.0).floor()),
-            ),
-            ("one value", scores((300, 257), |_, _, _| 2.0)),
-            (
-                "alike in a row",
-                scores((700, 100), |row, _, x| row as f32 + x),
-            ),
-            (
-                "alike in a column",
-                scores((700, 100), |_, column, x| column as f32 + x),
-            ),
-            (
-                "one row far below",
-                scores((70, 1100), |row, _, x| if row == 9 { x } else { 1e6 + x }),
-            ),
-            (
-                "of all sizes",
-                scores((90, 1000), |_, _, x| (x * 80.0 - 40.0).exp()),
-            ),
-        ]
-    }
 
     #[test]
     fn layers_too_large_to_be_held_lose_what_sorting_puts_first() {
-        for (kind, scores) in layers() {
+        let shapes = [(30_000, 3), (70, 1100)];
+        for (kind, scores) in shapes.into_iter().flat_map(layers) {
             let (rows, columns) = scores.dim();
             assert!(scores.len() > ROOM);
             let mut order: Vec<(usize, usize)> = (0..columns)

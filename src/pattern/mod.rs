@@ -279,7 +279,8 @@ pub enum Pattern {
     PerOutput(f64),
     /// Prunes exactly `floor(rows * columns * s)` weights of the layer, wherever they are.
     PerLayer(f64),
-    /// Prunes exactly `floor(rows * s)` weights of every column (input).
+    /// Prunes exactly `floor(rows * s)` weights of every column (input). Holds the scores of 64
+    /// columns a thread, and a second time where many of a column are equal.
     PerInput(f64),
     /// Leaves at most `keep` weights of every run of `of` consecutive columns of a row. Written
     /// `keep:of`; the first number is what is **kept**.
@@ -614,19 +615,45 @@ impl TryFrom<String> for Pattern {
 mod tests {
     use ndarray::Array2;
 
-    /// Scores that come of where they are and a random number from 0 to 1, the same every time.
-    pub(super) fn scores(
-        shape: (usize, usize),
-        score: impl Fn(usize, usize, f32) -> f32,
-    ) -> Array2<f32> {
-        let mut state = 1_u64;
-        Array2::from_shape_fn(shape, |(row, column)| {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let random = (state >> 40) as f32 / (1_u64 << 24) as f32;
-            score(row, column, random)
+    /// A score, from its row and column and a random number from 0 to 1.
+    type Score = fn(usize, usize, f32) -> f32;
+
+    /// Scores of different kinds.
+    const KINDS: [(&str, Score); 11] = [
+        ("spread", |_, _, x| x),
+        ("few values", |_, _, x| (x * 4.0).floor()),
+        ("one value", |_, _, _| 2.0),
+        ("alike in a row", |row, _, x| row as f32 + x),
+        ("alike in every other row", |row, _, x| (row % 2) as f32 + x),
+        ("alike in a column", |_, column, x| column as f32 + x),
+        ("zero in a column", |_, column, x| x * column as f32),
+        (
+            "one row far below",
+            |row, _, x| if row == 9 { x } else { 1e6 + x },
+        ),
+        (
+            "few of many values",
+            |row, _, x| if row % 500 == 3 { x } else { 1.0 },
+        ),
+        ("of all sizes", |_, _, x| (x * 80.0 - 40.0).exp()),
+        (
+            "some protected",
+            |_, _, x| if x > 0.9 { f32::INFINITY } else { x },
+        ),
+    ];
+
+    /// A layer of each kind, the same every time.
+    pub(super) fn layers(shape: (usize, usize)) -> impl Iterator<Item = (String, Array2<f32>)> {
+        KINDS.into_iter().map(move |(kind, score)| {
+            let mut state = 1_u64;
+            let scores = Array2::from_shape_fn(shape, |(row, column)| {
+                // xorshift64
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                score(row, column, (state >> 40) as f32 / (1_u64 << 24) as f32)
+            });
+            (format!("{kind}, {shape:?}"), scores)
         })
     }
 }

@@ -99,16 +99,16 @@ impl<A: Element> Rows<A::Compute> for LayerScores<'_, A> {
         width: usize,
         out: &mut [A::Compute],
     ) -> Result<()> {
-        let (rows, columns) = self.weights.dim();
-        let height = out.len() / width.max(1);
-        let reaches = |start: usize, len: usize, end| {
-            len > 0 && start.checked_add(len).is_some_and(|reached| reached <= end)
+        let height = out.len().checked_div(width).unwrap_or(0);
+        let Some(below) = height.checked_sub(1) else {
+            return Ok(());
         };
-        let fits = reaches(row, height, rows) && reaches(start, width, columns);
-        let at_once = fits && self.checked_as.is_none() && self.protected.is_none();
+        let (_, columns) = self.weights.dim();
+        check_bounds(self.weights.dim(), row.saturating_add(below), start, width)?;
+        let at_once = self.checked_as.is_none() && self.protected.is_none();
         let weights = self.weights.as_slice().filter(|_| at_once);
-        match weights.map(|weights| (weights, self.factors(start, width))) {
-            Some((weights, Some(factors))) => {
+        match (weights, self.factors(start, width)) {
+            (Some(weights), Some(factors)) => {
                 let weights = &weights[row * columns + start..];
                 kernels::scaled_abs_of_rows(weights, columns, factors, out);
                 Ok(())
