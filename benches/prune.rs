@@ -1,4 +1,4 @@
-//! Whole layers: every metric and every pattern on the shapes of real Llama layers.
+//! Whole layers: first-order metrics and all kinds of patterns on the shapes of real Llama layers.
 
 use std::hint::black_box;
 

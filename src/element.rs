@@ -28,10 +28,11 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A type that weights and activations may be stored in: `f32`, `f64`, [`struct@f16`] or [`struct@bf16`].
+/// A type that weights and activations may be stored in: `f32`, `f64`, [`struct@f16`] or
+/// [`struct@bf16`].
 ///
-/// Half types are widened a row at a time while they are worked on; no widened copy of a whole
-/// matrix is ever made. The trait is sealed.
+/// Half types are widened a row at a time while they are worked on. Second-order methods hold one
+/// widened copy of a layer. The trait is sealed.
 pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'static {
     /// The type to compute in: `f64` for `f64`, `f32` for all others.
     type Compute: Real;

@@ -66,7 +66,7 @@ pub enum Error {
          other than zero; feed activations with `update`, or use a metric of the weights alone"
     )]
     NoCalibration {
-        /// Name of the metric.
+        /// What needs the data: as a rule a metric.
         metric: String,
         /// Tokens that the statistics saw.
         tokens: u64,
@@ -274,10 +274,10 @@ pub enum Error {
         /// Input, counted from zero.
         column: usize,
     },
-    /// What a metric or pattern outside this crate finds wrong.
+    /// What a metric, pattern or update outside this crate finds wrong.
     #[error("{origin}: {reason}")]
     Custom {
-        /// The metric or pattern.
+        /// The metric, pattern or update.
         origin: String,
         /// What is wrong.
         reason: String,

@@ -46,6 +46,7 @@ pub use {linalg::Backend, metric::Obs, prune::sparsegpt_layer, stats::Gram, upda
 pub mod docs {
     /// [methods.md]: crate::docs::methods
     /// [interop.md]: crate::docs::interop
+    /// [performance.md]: crate::docs::performance
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}
     #[doc = include_str!("../docs/methods.md")]

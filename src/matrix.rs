@@ -1,4 +1,4 @@
-//! How metrics read weights and patterns read scores: a row at a time, never as a whole copy.
+//! How metrics read weights and patterns read scores: a row at a time, as a rule.
 
 use ndarray::{ArrayBase, ArrayRef2, ArrayViewMut1, Data, Ix2, LayoutRef2, s};
 
@@ -10,7 +10,7 @@ use crate::{kernels, parallel};
 /// A matrix whose rows can be read as `T`, however they are stored or computed.
 ///
 /// A metric gets the weights of a layer in this form, a pattern the scores. Reading twice gives
-/// the same values. Any two-dimensional ndarray is one.
+/// the same values. Any two-dimensional ndarray that is owned or a view is one.
 pub trait Rows<T: Real>: Send + Sync {
     /// Rows and columns.
     fn dim(&self) -> (usize, usize);

@@ -34,7 +34,7 @@ cargo run --release --example throughput [-- [WORD] [--json] [--weights FILE]]
 
   WORD            measure only the rows with this in their names, such as `2:4`
   --json          print one JSON document
-  --weights FILE  take weights from the first matrix of a safetensors file";
+  --weights FILE  take weights from the matrix `weight` of a safetensors file";
 
 impl Arguments {
     /// The arguments; nothing if help was asked for.

@@ -1,5 +1,5 @@
 //! The operations by LAPACK, through ndarray-linalg; products by ndarray, which calls BLAS where
-//! a provider is linked.
+//! its feature `blas` is on.
 
 use lax::error::Error as LaxError;
 use ndarray::linalg::general_mat_mul;

@@ -15,6 +15,10 @@ use crate::stats::ActivationStats;
 /// score = |Wᵢⱼ|
 /// ```
 ///
+/// # Complexity
+///
+/// As [`Wanda`](crate::Wanda), with no norms.
+///
 /// # Example
 ///
 /// ```

@@ -16,8 +16,9 @@ use crate::stats::ActivationStats;
 /// score = Wᵢⱼ² / Uⱼⱼ²       (G + λI)⁻¹ = Uᵀ U, U upper triangular, G = XᵀX
 /// ```
 ///
-/// `Uⱼⱼ²` is the first diagonal entry of the inverse of G without the inputs before j. It is not
-/// the diagonal of G⁻¹. Weights of dead inputs score 0. Scores are scaled by a power of two, the same for all weights of a layer.
+/// `Uⱼⱼ²` is the first diagonal entry of the inverse of G + λI without the inputs before j. It is
+/// not the diagonal of the whole inverse. Weights of dead inputs score 0. Scores are scaled by a
+/// power of two, the same for all weights of a layer.
 ///
 /// SparseGPT is this metric with the [`ObsSweep`](crate::ObsSweep), which scores weights as it
 /// has updated them so far: [`sparsegpt_layer`](crate::sparsegpt_layer). Without an update it
@@ -25,8 +26,10 @@ use crate::stats::ActivationStats;
 ///
 /// # Errors
 ///
-/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::InvalidDamping`],
-/// [`Error::NotPositiveDefinite`] if the matrix cannot be factored.
+/// [`Error::NoCalibration`] if no input other than zero was seen, [`Error::StatsShape`] if the
+/// statistics are of another layer, [`Error::NoGram`] if they have no Gram matrix,
+/// [`Error::InvalidDamping`], [`Error::NotPositiveDefinite`] if the matrix cannot be factored,
+/// [`Error::TooLarge`] if there is no memory for the factor.
 ///
 /// # Complexity
 ///

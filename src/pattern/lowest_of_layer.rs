@@ -12,7 +12,7 @@ use crate::parallel::{self, rows_a_task};
 ///
 /// A pattern gives it in [`SparsityPattern::layer_cut`](crate::SparsityPattern::layer_cut), for a
 /// layer of outputs x inputs. Any place will do, also one outside the layer, and any threshold;
-/// nothing is below one that is not a number, or equal to it.
+/// if it is not a number, no weight goes.
 ///
 /// # Example
 ///

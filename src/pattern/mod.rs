@@ -264,8 +264,8 @@ impl<T: Real> Rows<T> for NotZero<'_> {
 ///
 /// For m rows and n columns: time linear in m · n, but for [`Cumulative`](Self::Cumulative),
 /// which sorts. `PerOutput` and `NOfM` need a few rows of memory a thread, `PerLayer` and
-/// `Threshold` besides room for the scores around the threshold, one in eight at most, the others
-/// the mask and what is said with each.
+/// `Threshold` besides room for the scores around the threshold, one in eight at most or 65536, the
+/// others the mask and what is said with each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(
     feature = "serde",

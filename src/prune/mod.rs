@@ -32,15 +32,17 @@ use scores::LayerScores;
 /// and counts towards what the pattern asks for; pruning twice is the same as pruning once (but
 /// for [`Pattern::Cumulative`](crate::Pattern::Cumulative), which looks for a new α).
 /// Pruned weights become `+0.0`; all others keep their bits, unless there is an
-/// [update](Self::update). A matrix without weights is pruned to nothing, whatever the statistics.
+/// [update](Self::update). A matrix without weights is pruned to nothing, even if calibration saw no
+/// tokens; shapes have to fit all the same.
 ///
 /// # Complexity
 ///
 /// For a matrix of m rows and n columns: time linear in m · n for all patterns but
 /// [`Pattern::Cumulative`](crate::Pattern::Cumulative). A pattern that decides row by row takes
-/// a few rows of memory a thread, one that looks for where the lowest of a layer end as much and what
-/// it holds meanwhile, unless weights are protected or the metric does not
-/// [promise valid scores](Scorer::promises_valid_scores); else a mask of one bit a weight.
+/// a few rows of memory a thread; `PerLayer` and `Threshold` besides hold the scores near the
+/// threshold. All others, and all patterns where weights are protected or the metric does not
+/// [promise valid scores](Scorer::promises_valid_scores), take a mask of one bit a weight and what
+/// [`Pattern`](crate::Pattern) says.
 ///
 /// With a [`Gram`](crate::Gram) matrix among the statistics, pruning computes the relative error
 /// from it, which takes m n² multiplications and a copy of the weights. Give
@@ -103,7 +105,8 @@ impl<M, P, U> Pruner<M, P, U> {
         self
     }
 
-    /// Decides which weights to prune, without touching any: they are marked in the mask.
+    /// Decides which weights to prune, without touching any: they are marked in the mask. With an
+    /// [update](Self::update) that takes as long as [`prune`](Self::prune).
     ///
     /// `w` is outputs x inputs, in any memory layout. Metrics that look at the weights alone take
     /// [`NoStats`](crate::NoStats).
@@ -112,8 +115,9 @@ impl<M, P, U> Pruner<M, P, U> {
     ///
     /// [`Error::StatsShape`] and [`Error::MaskShape`] if statistics or protected weights are of
     /// another layer, [`Error::NonFiniteWeight`] with the first weight that is infinite or not a
-    /// number, [`Error::TooManyProtected`]; and what metric and pattern find wrong, for
-    /// example [`Error::NoCalibration`] or [`Error::InvalidSparsity`].
+    /// number, [`Error::InvalidScore`], [`Error::TooManyProtected`], [`Error::TooLarge`] if there is
+    /// no memory for it; and what metric, pattern and update find wrong, for example
+    /// [`Error::NoCalibration`], [`Error::InvalidSparsity`] or [`Error::NoGram`].
     pub fn mask<A: Element>(&self, w: &ArrayRef2<A>, stats: &dyn ActivationStats) -> Result<Mask>
     where
         M: ImportanceMetric<A::Compute>,

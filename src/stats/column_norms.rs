@@ -98,8 +98,9 @@ impl ColumnNorms {
         Self::from_parts(sums.len(), tokens, tokens as f64, sums)
     }
 
-    /// Statistics from the mean square of every feature over `tokens` tokens, as llama.cpp's
-    /// importance matrix files hold them.
+    /// Statistics from the mean square of every feature over `tokens` tokens. For sums, as
+    /// llama.cpp's importance matrices in GGUF files hold them, there is
+    /// [`from_sums_of_squares`](Self::from_sums_of_squares).
     ///
     /// # Errors
     ///
@@ -123,8 +124,8 @@ impl ColumnNorms {
     ///
     /// [`Error::BatchShape`] if the batch has another number of columns,
     /// [`Error::NonFiniteActivation`] if a value is infinite or not a number,
-    /// [`Error::InvalidStatistic`] if a sum overflows, which only `f64` inputs can make it do. After an
-    /// error the statistics are as before.
+    /// [`Error::InvalidStatistic`] if a sum overflows, which only `f64` inputs can make it do. After
+    /// an error the statistics are as before.
     pub fn update<A: Element>(&mut self, batch: &ArrayRef2<A>) -> Result<()> {
         self.add(batch, None)
     }

@@ -75,11 +75,12 @@ impl<T: Real> std::fmt::Debug for UpdateTask<'_, T> {
 #[derive(Debug, Clone)]
 pub struct Updated<T> {
     /// What to subtract from the dense weights, outputs x inputs. A pruned weight is subtracted
-    /// from itself.
+    /// from itself; for those that stay it is the difference to the weight as it will be stored.
     pub removed: Array2<T>,
     /// The weights that the pattern pruned.
     pub mask: Mask,
-    /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`, if the output of the layer is not zero.
+    /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`, which is reported as measured by the Gram matrix; `None` if it
+    /// was not, or if the output of the layer is zero.
     pub relative_error: Option<f64>,
     /// The damping used, as a multiple of the mean of the diagonal of G.
     pub damping: Option<f64>,

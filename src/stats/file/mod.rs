@@ -2,7 +2,8 @@
 //!
 //! [`save`] and [`load`] handle the statistics of all layers at once. [`StatsWriter`] and
 //! [`StatsFile`] handle one layer at a time, for models whose Gram matrices do not fit in memory
-//! together. What is loaded equals what was saved, bit for bit, and goes on where it stopped.
+//! together. What is loaded equals what was saved, bit for bit, and goes on where it stopped; a Gram
+//! matrix is loaded for the default backend.
 //!
 //! # Format
 //!
@@ -23,7 +24,7 @@
 //! `products`, `narrow` and `wide` are those of a Gram matrix, all or none of them. Of the
 //! symmetric products one triangle is held, so that they cannot contradict each other: for every
 //! 192 columns from c on (fewer at the end) a row-major block of the rows from c on, one block
-//! after the other. What a block has on and above the diagonal is not looked at.
+//! after the other. What a block has on and above the diagonal has no effect, but must be finite.
 //!
 //! # Example
 //!

@@ -237,7 +237,8 @@ impl StatsWriter {
         Ok(())
     }
 
-    /// Completes the file and moves it to its place. A file that is there is replaced.
+    /// Completes the file and moves it to its place. A file that is there is replaced. Layers that
+    /// were named and never added are not in it.
     ///
     /// # Errors
     ///

@@ -46,9 +46,9 @@ pub(super) use stored::StoredGram;
 ///
 /// # Complexity
 ///
-/// For n inputs: n² / 2 multiplications with an addition each a token; 4n² bytes of memory for the sum,
-/// of which only one triangle is held, and 2240 n numbers for the tokens of the block in the
-/// making and for a part of its product.
+/// For n inputs: n² / 2 multiplications with an addition each a token; 4n² bytes of memory for one
+/// triangle of the sum, and 2240 n numbers for the tokens of the block in the making and for a part
+/// of its product.
 ///
 /// # Example
 ///
@@ -147,7 +147,7 @@ impl Gram {
         Ok(())
     }
 
-    /// Adds what other statistics of the same layer have seen.
+    /// Adds what other statistics of the same layer have seen. The backend stays.
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ use sweep::Sweep;
 ///
 /// # Algorithm
 ///
-/// U itself is never formed. With R = U⁻¹ (see `Factor`), W₀ the dense and Ŵ the new weights, and
+/// U itself is never formed. With R = U⁻¹, W₀ the dense and Ŵ the new weights, and
 /// E = W₀ − Ŵ on the columns that are done, the updated weights of a block B = [i₁, i₂) are
 ///
 /// ```text
@@ -47,7 +47,7 @@ use sweep::Sweep;
 /// The pattern is asked block by block, [`SparsityPattern::project_block`]: `PerOutput` within
 /// the rows of a block, `PerLayer` among all rows of a block together (as the published code
 /// does), N:M within each group when the sweep reaches it. Counts are exact over the whole
-/// layer. A [`Mask`] as pattern prunes just what it marks.
+/// layer, but for `Cumulative` and `Threshold`. A [`Mask`] as pattern prunes just what it marks.
 ///
 /// Weights that are zero before the sweep stay zero ([`keep_zeros`](ObsSweep::keep_zeros)), and
 /// the weights of dead inputs become zero. That, and every protected weight, is taken into account
@@ -55,15 +55,17 @@ use sweep::Sweep;
 ///
 /// # Errors
 ///
-/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::InvalidDamping`],
-/// [`Error::NotPositiveDefinite`] if the matrix cannot be factored even with more damping, [`Error::Overflow`] if an updated weight does not
-/// fit the type weights are stored in, [`Error::InvalidBlockSize`] for blocks of no columns.
+/// [`Error::NoGram`] if the statistics have no Gram matrix, [`Error::NoCalibration`] if they saw no
+/// input other than zero, [`Error::InvalidDamping`], [`Error::NotPositiveDefinite`] if the matrix
+/// cannot be factored even with more damping, [`Error::Overflow`] if an updated weight does not fit
+/// the type weights are stored in, [`Error::InvalidBlockSize`] for blocks of no columns, and
+/// [`Error::TooLarge`] if there is no memory for it.
 ///
 /// # Complexity
 ///
 /// For an m x n layer, in multiplications with an addition each: n³/6 to factor G, m n²/2 for the
 /// sweep and as many for the relative error. Memory: m x n numbers for E, n x n for the factor,
-/// and about m x 1000 for blocks and strips of columns.
+/// and about m x 640 for blocks and strips of columns.
 ///
 /// # Reference
 ///
@@ -86,7 +88,8 @@ impl Default for ObsSweep {
 }
 
 impl ObsSweep {
-    /// The sweep as published: blocks of 128 columns, a damping of 0.01; the default [`Backend`].
+    /// Blocks of 128 columns and a damping of 0.01, as published; zeros stay zero; the default
+    /// [`Backend`].
     #[must_use]
     pub fn new() -> Self {
         Self {
