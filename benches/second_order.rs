@@ -30,7 +30,7 @@ pub(crate) fn gram(c: &mut Criterion) {
         product(&mut group, n);
         let batch = normal_matrix(tokens, n, 1);
         for backend in backends() {
-            let mut gram = Gram::with_backend(n, backend);
+            let mut gram = Gram::new(n).backend(backend);
             group.bench_function(format!("{backend:?}"), |b| {
                 b.iter(|| gram.update(&batch).expect("activations are finite"));
             });

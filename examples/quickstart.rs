@@ -77,7 +77,7 @@ fn main() -> wanda::Result<()> {
     println!("  pruned by the mask of wanda, the matrix is {pattern}");
 
     println!("\nThe weights that stay, as compressed sparse rows");
-    let csr = by_wanda.to_csr();
+    let csr = by_wanda.to_csr()?;
     let first = &csr.columns[csr.row_starts[0]..csr.row_starts[1]];
     println!(
         "  {} column indices; row 0 starts with {:?}",

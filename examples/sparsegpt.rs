@@ -59,7 +59,7 @@ fn main() -> wanda::Result<()> {
     println!("\nEach backend, from the tokens to the pruned layer");
     for backend in backends() {
         let start = Instant::now();
-        let mut gram = Gram::with_backend(INPUTS, backend);
+        let mut gram = Gram::new(INPUTS).backend(backend);
         gram.update(&inputs)?;
         let gathered = start.elapsed();
         let mut w = dense.clone();

@@ -110,6 +110,19 @@ pub enum Error {
         /// The updated weight.
         value: f64,
     },
+    /// An update left something of a weight that it says was pruned.
+    #[error(
+        "the update pruned the weight in row {row}, column {column}, but leaves {value}; it has to \
+         remove all of it, so that +0.0 is left"
+    )]
+    NotPruned {
+        /// Output, counted from zero.
+        row: usize,
+        /// Input, counted from zero.
+        column: usize,
+        /// What is left.
+        value: f64,
+    },
     /// A weight is infinite or not a number.
     #[error("the weight in row {row}, column {column} is {value}")]
     NonFiniteWeight {
@@ -224,6 +237,21 @@ pub enum Error {
         rows: usize,
         /// Columns there are.
         columns: usize,
+    },
+    /// Scores that are not those of a block of columns.
+    #[error(
+        "scores of {scores} columns are not those of columns {start} to {end} of a layer that has \
+         {columns}"
+    )]
+    BlockShape {
+        /// The first column of the block.
+        start: usize,
+        /// The column after its last.
+        end: usize,
+        /// Columns of the layer.
+        columns: usize,
+        /// Columns of the scores.
+        scores: usize,
     },
     /// A matrix with more elements than memory can hold.
     #[error("no memory for {rows} x {columns}")]

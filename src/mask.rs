@@ -199,20 +199,29 @@ impl Mask {
 
     /// Where the weights that are *not* marked stand, as compressed sparse rows: what a sparse
     /// matrix product needs besides the weights themselves.
-    #[must_use]
-    pub fn to_csr(&self) -> CsrIndices {
-        let mut row_starts = Vec::with_capacity(self.rows + 1);
-        let mut columns = Vec::with_capacity(self.rows * self.columns - self.count());
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] if there is no memory for the indices, 8 bytes a weight that stays.
+    pub fn to_csr(&self) -> Result<CsrIndices> {
+        let (mut row_starts, mut columns) = (Vec::new(), Vec::new());
+        row_starts
+            .try_reserve_exact(self.rows.saturating_add(1))
+            .and_then(|()| columns.try_reserve_exact(self.rows * self.columns - self.count()))
+            .map_err(|_| Error::TooLarge {
+                rows: self.rows,
+                columns: self.columns,
+            })?;
         row_starts.push(0);
         for row in 0..self.rows {
             let words = self.row_words(row);
             columns.extend((0..self.columns).filter(|&j| words[j / 64] >> (j % 64) & 1 == 0));
             row_starts.push(columns.len());
         }
-        CsrIndices {
+        Ok(CsrIndices {
             row_starts,
             columns,
-        }
+        })
     }
 
     /// The words of one row; `row` is one of the mask's.

@@ -78,8 +78,7 @@ pub(crate) fn read_all<T: Real>(matrix: &dyn Rows<T>) -> Result<Vec<T>> {
     let (rows, columns) = matrix.dim();
     let mut copy = zeros(rows, columns)?;
     let work = copy.chunks_exact_mut(columns.max(1)).enumerate().collect();
-    let results = parallel::map(work, || (), |(), (row, out)| matrix.read(row, 0, out));
-    results.into_iter().collect::<Result<()>>()?;
+    parallel::try_each(work, || (), |(), (row, out)| matrix.read(row, 0, out))?;
     Ok(copy)
 }
 
@@ -88,7 +87,6 @@ pub(crate) fn read_all<T: Real>(matrix: &dyn Rows<T>) -> Result<Vec<T>> {
 /// # Errors
 ///
 /// [`Error::TooLarge`] if there is no memory for them.
-#[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> Result<Vec<T>> {
     let too_large = || Error::TooLarge { rows, columns };
     let len = rows.checked_mul(columns).ok_or_else(too_large)?;

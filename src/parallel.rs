@@ -1,5 +1,7 @@
 //! Work on many items at once; in turn, with the same results, without feature `rayon`.
 
+use crate::error::Result;
+
 /// Maps `work` over `items` and returns the results in the order of the items.
 ///
 /// `scratch` makes the memory that one worker keeps from item to item, so `work` must not let
@@ -13,18 +15,16 @@ pub(crate) fn map<I: Send, S, R: Send>(
     use rayon::prelude::*;
     // What one thread does is not worth handing over.
     if items.len() <= 1 {
-        let mut scratch = scratch();
-        return items
-            .into_iter()
-            .map(|item| work(&mut scratch, item))
-            .collect();
+        return in_turn(items, scratch, work);
     }
     items.into_par_iter().map_init(scratch, work).collect()
 }
 
-/// Maps `work` over `items` and returns the results in the order of the items.
 #[cfg(not(feature = "rayon"))]
-pub(crate) fn map<I, S, R>(
+pub(crate) use in_turn as map;
+
+/// What [`map`] does, on this thread.
+pub(crate) fn in_turn<I, S, R>(
     items: Vec<I>,
     scratch: impl Fn() -> S,
     work: impl Fn(&mut S, I) -> R,
@@ -34,6 +34,15 @@ pub(crate) fn map<I, S, R>(
         .into_iter()
         .map(|item| work(&mut scratch, item))
         .collect()
+}
+
+/// Does `work` on all items, as [`map`] does, and returns the error of the first that has one.
+pub(crate) fn try_each<I: Send, S>(
+    items: Vec<I>,
+    scratch: impl Fn() -> S + Send + Sync,
+    work: impl Fn(&mut S, I) -> Result<()> + Send + Sync,
+) -> Result<()> {
+    map(items, scratch, work).into_iter().collect()
 }
 
 /// How many threads work at a time.

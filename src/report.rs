@@ -30,11 +30,19 @@ pub struct LayerReport {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RelativeError {
-    pub(crate) value: f64,
-    pub(crate) basis: ErrorBasis,
+    value: f64,
+    basis: ErrorBasis,
 }
 
 impl RelativeError {
+    /// What was `lost` of the squared output `total`, both at least 0; `None` if there was none, or
+    /// if these are no such numbers. What rounding made a little less than 0 counts as 0.
+    #[must_use]
+    pub fn new(lost: f64, total: f64, basis: ErrorBasis) -> Option<Self> {
+        let value = lost.max(0.0) / total;
+        (total > 0.0 && lost.is_finite() && value.is_finite()).then_some(Self { value, basis })
+    }
+
     /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`: 0 for an unchanged layer, 1 for one that lost all.
     #[must_use]
     pub fn value(&self) -> f64 {
@@ -140,7 +148,8 @@ impl fmt::Display for LayerReport {
             self.rows,
             self.columns,
             self.pruned,
-            self.rows * self.columns,
+            // Read back from elsewhere, they may be any numbers.
+            self.rows as u128 * self.columns as u128,
             100.0 * fraction(self.pruned, self.rows, self.columns)
         )?;
         if self.zeros > self.pruned {

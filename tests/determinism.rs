@@ -11,10 +11,11 @@ use common::element::TestElement;
 use common::layer::{Case, Laid, Layout, Random, Values, bits_of, gathered};
 use common::metric::{Factored, Placed};
 
-/// A layer with enough rows for every thread and a last mask word that is not full.
+/// A layer that two tasks share, as each takes 32768 weights or more, and whose last word of marks is
+/// not full.
 fn layer(values: Values) -> Case {
     Case {
-        rows: 37,
+        rows: 230,
         columns: 150,
         values,
         tokens: 40,
@@ -76,7 +77,8 @@ fn outcome<A: TestElement, M: Factored<A::Compute>>(
     }
 }
 
-/// A metric that is checked beforehand and one that is not, with every pattern, on a layer of many different and one of many equal scores.
+/// A metric that is checked beforehand and one that is not, with every pattern, on a layer of many
+/// different scores and one of many equal ones.
 fn outcomes<A: TestElement>(layout: Layout) -> Vec<Outcome>
 where
     Wanda: Factored<A::Compute>,
@@ -118,7 +120,8 @@ fn every_layout_gives_the_same_bits_for_half_precision() {
     every_layout_gives_the_same_bits::<bf16>();
 }
 
-/// Gram matrices and sweeps, on layers so large that threads share the work on one of them.
+/// Gram matrices and sweeps, on layers so large that threads share the work on one of them: 64 rows
+/// are swept together.
 #[cfg(any(feature = "faer", feature = "lapack"))]
 mod second_order {
     use wanda::{ImportanceMetric, Obs, ObsSweep, WeightUpdate};
@@ -145,7 +148,7 @@ mod second_order {
         let job = Job {
             zeros: 50,
             dead: 50,
-            ..Job::new(37, 405, 2100)
+            ..Job::new(90, 405, 2100)
         };
         let gram = gram_of(&Laid::new(&job.inputs::<A>(), layout).view());
         let outcome = |pattern| {

@@ -8,7 +8,7 @@ use wanda::ndarray::{Array2, array};
 use wanda::{
     ActivationStats, ColumnNorms, Error, ImportanceMetric, Magnitude, Mask, MaskRow, NoStats,
     Pattern, Pruner, Result, RowRule, Rows, Scorer, SparsityPattern, Wanda, WeightUpdate,
-    prune_layer, validate,
+    project_rows, prune_layer, validate,
 };
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
@@ -661,7 +661,8 @@ fn masks_without_weights_can_have_sides_of_any_length() {
         assert_eq!(mask.iter().count(), 0);
         assert!(mask.sparsity().abs() < f64::EPSILON);
         assert_eq!(mask.complement(), mask);
-        assert_eq!(mask.to_csr().row_starts, vec![0; rows + 1]);
+        let csr = mask.to_csr().expect("memory for the starts of rows");
+        assert_eq!(csr.row_starts, vec![0; rows + 1]);
     }
 }
 
@@ -1312,19 +1313,7 @@ fn patterns_come_to_an_end_with_what_is_no_score() {
                 if random.unit() < odd_ones { odd } else { score }
             });
             for sparsity in [0.01, 0.5, 0.999] {
-                for pattern in [
-                    Pattern::PerOutput(sparsity),
-                    Pattern::PerLayer(sparsity),
-                    Pattern::PerInput(sparsity),
-                    Pattern::NOfM { keep: 2, of: 4 },
-                    Pattern::Block {
-                        rows: 3,
-                        cols: 2,
-                        sparsity,
-                    },
-                    Pattern::Cumulative(sparsity),
-                    Pattern::Threshold(sparsity),
-                ] {
+                for pattern in all_kinds(sparsity) {
                     let mask = SparsityPattern::<f32>::project(&pattern, &scores);
                     assert_eq!(mask.expect("room for a mask").dim(), shape, "{pattern}");
                     for as_factors in [false, true] {
@@ -1342,5 +1331,136 @@ fn patterns_come_to_an_end_with_what_is_no_score() {
                 }
             }
         }
+    }
+}
+
+/// Zeros of any shape, of which there need be no memory.
+struct Endless {
+    dim: (usize, usize),
+}
+
+impl Rows<f32> for Endless {
+    fn dim(&self) -> (usize, usize) {
+        self.dim
+    }
+
+    fn read(&self, _: usize, _: usize, out: &mut [f32]) -> Result<()> {
+        out.fill(0.0);
+        Ok(())
+    }
+}
+
+fn all_kinds(sparsity: f64) -> [Pattern; 7] {
+    [
+        Pattern::PerOutput(sparsity),
+        Pattern::PerLayer(sparsity),
+        Pattern::PerInput(sparsity),
+        Pattern::NOfM { keep: 2, of: 4 },
+        Pattern::Block {
+            rows: 3,
+            cols: 2,
+            sparsity,
+        },
+        Pattern::Cumulative(sparsity),
+        Pattern::Threshold(sparsity),
+    ]
+}
+
+#[test]
+fn a_layer_with_more_weights_than_numbers_can_count_is_too_large() {
+    let (rows, columns) = (usize::MAX, 2);
+    let scores = Endless {
+        dim: (rows, columns),
+    };
+    for pattern in all_kinds(0.5) {
+        let expected = Err(Error::TooLarge { rows, columns });
+        let found = pattern.project(&scores).map(|_| ());
+        assert_eq!(found, expected, "{pattern}");
+        let found = pattern.project_block(&scores, 0..2, 2).map(|_| ());
+        assert_eq!(found, expected, "{pattern}");
+        let cut = SparsityPattern::<f32>::layer_cut(&pattern, &scores).map(|_| ());
+        assert_eq!(cut, expected, "{pattern}");
+    }
+}
+
+#[test]
+fn a_block_that_scores_are_not_of_is_refused() {
+    let scores = Array2::<f32>::ones((3, 2));
+    let mut patterns: Vec<Box<dyn SparsityPattern>> = vec![Box::new(
+        Mask::none(3, 1000).expect("there is memory for a mask"),
+    )];
+    for pattern in all_kinds(0.5) {
+        patterns.push(Box::new(pattern));
+    }
+    #[allow(
+        clippy::reversed_empty_ranges,
+        reason = "that is one of those to be refused"
+    )]
+    for block in [
+        0..1000,
+        5..2,
+        999..1001,
+        0..1,
+        0..0,
+        usize::MAX - 1..usize::MAX,
+    ] {
+        for pattern in &patterns {
+            let found = pattern.project_block(&scores, block.clone(), 1000);
+            let expected = Error::BlockShape {
+                start: block.start,
+                end: block.end,
+                columns: 1000,
+                scores: 2,
+            };
+            assert_eq!(found.map(|_| ()), Err(expected), "{}", pattern.name());
+        }
+    }
+}
+
+#[test]
+fn parameters_are_checked_wherever_a_pattern_is_asked() {
+    let scores = Array2::<f32>::ones((3, 2));
+    let mut patterns: Vec<Pattern> = [2.0, 1.0, -0.5, f64::NAN]
+        .into_iter()
+        .flat_map(all_kinds)
+        .filter(|pattern| !matches!(pattern, Pattern::NOfM { .. }))
+        .collect();
+    patterns.push(Pattern::NOfM { keep: 0, of: 0 });
+    patterns.push(Pattern::NOfM { keep: 5, of: 4 });
+    for (rows, cols) in [(0, 1), (1, 0)] {
+        patterns.push(Pattern::Block {
+            rows,
+            cols,
+            sparsity: 0.5,
+        });
+    }
+    for pattern in patterns {
+        assert!(pattern.project(&scores).is_err(), "{pattern}");
+        assert!(
+            pattern.project_block(&scores, 0..2, 2).is_err(),
+            "{pattern}"
+        );
+        assert!(
+            SparsityPattern::<f32>::layer_cut(&pattern, &scores).is_err(),
+            "{pattern}"
+        );
+        // A rule has no errors: it may do as it likes, but ends.
+        if let Some(rule) = SparsityPattern::<f32>::row_rule(&pattern) {
+            let projected = project_rows(&*rule, &Array2::<f32>::ones((1, 6)));
+            assert_eq!(projected.expect("a mask").dim(), (1, 6), "{pattern}");
+        }
+    }
+}
+
+#[test]
+fn batches_that_only_pretend_to_have_so_many_numbers_are_too_large() {
+    let number = array![[1.0_f32]];
+    for (rows, columns) in [(1, 1 << 44), (1 << 44, 1)] {
+        let batch = number
+            .broadcast((rows, columns))
+            .expect("a view of one number");
+        let mut stats = ColumnNorms::new(columns);
+        assert_eq!(stats.update(&batch), Err(Error::TooLarge { rows, columns }));
+        assert_eq!(stats, ColumnNorms::new(columns));
     }
 }

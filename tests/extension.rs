@@ -549,8 +549,10 @@ fn metrics_and_patterns_work_behind_references_and_boxes() {
     assert_eq!(validate(&w, pattern), Ok(()));
 
     let boxed: Box<dyn ImportanceMetric> = Box::new(Wanda);
+    let pattern: Box<dyn SparsityPattern> = Box::new(Pattern::PerOutput(0.5));
+    assert!(pattern.row_rule().is_some());
     assert_eq!(
-        Pruner::new(boxed, &Pattern::PerOutput(0.5)).mask(&weights(), &stats),
+        Pruner::new(boxed, pattern).mask(&weights(), &stats),
         expected
     );
     let metrics: Vec<Box<dyn ImportanceMetric<f64>>> =
@@ -741,6 +743,15 @@ fn public_types_can_be_sent_shared_and_shown() {
     sent_shared_and_shown::<KeepWeights>();
     sent_shared_and_shown::<UpdateTask<'_, f32>>();
     sent_shared_and_shown::<Updated<f32>>();
+    sent_shared_and_shown::<LayerCut<f32>>();
+    #[cfg(feature = "safetensors")]
+    {
+        use wanda::stats::file::{Checkpoint, LayerStats, StatsFile, StatsWriter};
+        sent_shared_and_shown::<LayerStats>();
+        sent_shared_and_shown::<StatsFile>();
+        sent_shared_and_shown::<StatsWriter>();
+        sent_shared_and_shown::<Checkpoint>();
+    }
     #[cfg(any(feature = "faer", feature = "lapack"))]
     {
         sent_shared_and_shown::<wanda::Gram>();
@@ -786,12 +797,10 @@ impl WeightUpdate for Halve {
                 removed[[rows - 1, 0]] -= last;
             }
         }
-        Ok(Some(Updated {
-            removed,
-            mask: Mask::from_fn(rows, columns, |_, column| column == 0)?,
-            relative_error: Some(0.125),
-            damping: None,
-        }))
+        let mask = Mask::from_fn(rows, columns, |_, column| column == 0)?;
+        let mut updated = Updated::new(removed, mask);
+        updated.relative_error = RelativeError::new(1.0, 8.0, ErrorBasis::InputNorms);
+        Ok(Some(updated))
     }
 }
 
@@ -814,7 +823,7 @@ fn a_users_update_decides_and_changes_what_stays() {
     assert_eq!(report.damping(), None);
     let error = report.relative_error().expect("what the update says");
     assert_eq!(error.value().to_bits(), 0.125_f64.to_bits());
-    assert_eq!(error.basis(), ErrorBasis::Gram);
+    assert_eq!(error.basis(), ErrorBasis::InputNorms);
 
     // Weights of another type are changed as the type they are computed in.
     let mut half = weights().mapv(bf16::from_f32);
@@ -918,12 +927,8 @@ struct Misfit;
 impl WeightUpdate for Misfit {
     fn run(&self, task: &UpdateTask<'_, f32>) -> Result<Option<Updated<f32>>> {
         let (rows, columns) = task.weights.dim();
-        Ok(Some(Updated {
-            removed: Array2::zeros((columns, rows)),
-            mask: Mask::none(rows, columns)?,
-            relative_error: None,
-            damping: None,
-        }))
+        let mask = Mask::none(rows, columns)?;
+        Ok(Some(Updated::new(Array2::zeros((columns, rows)), mask)))
     }
 }
 
@@ -942,6 +947,85 @@ fn what_a_users_update_removes_must_have_the_shape_of_the_layer() {
         "the layer is 2 x 4, but its update is 4 x 2"
     );
     assert_eq!(w, weights());
+}
+
+#[test]
+fn what_a_users_update_leaves_of_pruned_weights_is_refused() {
+    for last in [0.5, -2.0] {
+        let update = Halve {
+            last: Some(last),
+            ..Halve::PLAIN
+        };
+        let mut w = weights();
+        let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.5)).update(update);
+        let error = pruner
+            .prune(&mut w, &NoStats)
+            .expect_err("a weight that stays");
+        let Error::NotPruned {
+            row: 1,
+            column: 0,
+            value,
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert!((value - f64::from(last)).abs() < 1e-6, "{value}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the update pruned the weight in row 1, column 0, but leaves {value}; \
+                 it has to remove all of it, so that +0.0 is left"
+            )
+        );
+        assert_eq!(w, weights());
+    }
+    // Nothing is left of -0.0 less +0.0, but its sign.
+    let mut w = array![[-0.0_f32, 1.0]];
+    let pruner = Pruner::new(Magnitude, Pattern::PerOutput(0.5)).update(Misread);
+    let error = pruner
+        .prune(&mut w, &NoStats)
+        .expect_err("a zero with a sign");
+    assert!(
+        matches!(
+            error,
+            Error::NotPruned {
+                row: 0,
+                column: 0,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+/// An update that takes nothing away from the weights of the first column, and says it pruned them.
+#[derive(Debug)]
+struct Misread;
+
+impl WeightUpdate for Misread {
+    fn run(&self, task: &UpdateTask<'_, f32>) -> Result<Option<Updated<f32>>> {
+        let (rows, columns) = task.weights.dim();
+        let mask = Mask::from_fn(rows, columns, |_, column| column == 0)?;
+        Ok(Some(Updated::new(Array2::zeros((rows, columns)), mask)))
+    }
+}
+
+#[test]
+fn a_relative_error_is_a_number_or_none() {
+    let basis = ErrorBasis::Gram;
+    let value = |lost, total| RelativeError::new(lost, total, basis).map(|error| error.value());
+    assert_eq!(value(1.0, 4.0), Some(0.25));
+    assert_eq!(value(-1e-20, 4.0), Some(0.0));
+    for (lost, total) in [
+        (0.0, 0.0),
+        (1.0, -1.0),
+        (f64::NAN, 1.0),
+        (1.0, f64::NAN),
+        (f64::INFINITY, f64::INFINITY),
+        (1e300, 1e-300),
+    ] {
+        assert_eq!(value(lost, total), None, "{lost} of {total}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use proptest::prelude::*;
 use wanda::half::{bf16, f16};
-use wanda::ndarray::{Array2, Axis, s};
+use wanda::ndarray::{Array2, Axis, array, s};
 use wanda::{ActivationStats, ColumnNorms, Error, Gram, NoStats, Pattern, Pruner, Wanda};
 
 use common::element::TestElement;
@@ -255,6 +255,29 @@ fn weights_may_be_of_any_size() {
         let expected = oracle_obs::gram(&inputs) * f64::from(size);
         let error = largest_error(&matrix(&weighted), &expected);
         assert!(error <= rounding::<f32>(), "off by {error} for {size}");
+    }
+}
+
+#[test]
+fn weighted_tokens_of_huge_and_tiny_values_have_finite_sums_that_are_right() {
+    for size in [1e36_f32, 3e38, 1e-36, 1e-42] {
+        for weight in [0.25_f32, 1e6, 1e-6] {
+            // Beside ordinary tokens, and with values that are zero.
+            let inputs = array![[size, 1.0, 0.0], [0.5, 2.0, 1.0], [0.0, size, size]];
+            let mut gram = Gram::new(3);
+            gram.update_weighted(&inputs, &[weight; 3])
+                .expect("finite inputs");
+            let found = matrix(&gram);
+            let root = f64::from(weight).sqrt();
+            let expected = oracle_obs::gram(&inputs.mapv(|x| root * f64::from(x)));
+            for (found, expected) in found.iter().zip(&expected) {
+                let off = (found - expected).abs();
+                assert!(
+                    off <= 1e-6 * expected,
+                    "{size}, {weight}: {found}, not {expected}"
+                );
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use wanda::{
 
 use common::element::TestElement;
 use common::few_cases;
-use common::layer::{self, Case, Laid, Random, bits_of, gathered};
+use common::layer::{self, Case, Laid, Layout, Random, Values, bits_of, gathered};
 use common::metric::{Factored, Placed};
 use common::oracle::{self, Refusal};
 
@@ -80,6 +80,46 @@ fn mask_is_the_oracles<A: TestElement, M: Factored<A::Compute>>(
         (found, expected) => Err(TestCaseError::fail(format!(
             "{found:?} instead of {expected:?}"
         ))),
+    }
+}
+
+/// Layers so large that several tasks share them: the rows of each have to be counted on from those
+/// of the one before.
+#[test]
+fn layers_of_many_tasks_are_decided_and_pruned_as_well() {
+    for values in [Values::Spread, Values::Ties] {
+        let case = Case {
+            rows: 200,
+            columns: 400,
+            values,
+            tokens: 40,
+            layout: Layout::RowMajor,
+            seed: 9,
+        };
+        let block = Pattern::Block {
+            rows: 7,
+            cols: 3,
+            sparsity: 0.5,
+        };
+        for pattern in [
+            Pattern::PerOutput(0.5),
+            Pattern::PerLayer(0.37),
+            Pattern::PerInput(0.6),
+            Pattern::NOfM { keep: 3, of: 7 },
+            block,
+            Pattern::Cumulative(0.5),
+            Pattern::Threshold(0.5),
+        ] {
+            let check = || {
+                mask_is_the_oracles::<f32, _>(Wanda, pattern, &case)?;
+                mask_is_the_oracles::<f32, _>(Placed, pattern, &case)?;
+                pruning_is_deciding_then_zeroing::<f32, _>(Wanda, pattern, &case)?;
+                pruning_is_deciding_then_zeroing::<f32, _>(Placed, pattern, &case)
+            };
+            if let Err(error) = check() {
+                panic!("{pattern}, {values:?}: {error}");
+            }
+        }
     }
 }
 
@@ -667,7 +707,7 @@ proptest! {
         prop_assert_eq!(mask.differences(&rest), Ok(rows * columns));
         prop_assert_eq!(rest.complement(), mask.clone());
 
-        let csr = rest.to_csr();
+        let csr = rest.to_csr().expect("memory for a small layer");
         prop_assert_eq!(csr.row_starts.len(), rows + 1);
         let mut kept = Vec::new();
         for row in 0..rows {

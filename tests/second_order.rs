@@ -228,7 +228,7 @@ published!(published_sweep_by_a_users_metric: Placed, sweeps().prop_map(|sweep| 
 }));
 
 /// Shapes that the random ones above miss: whole mask words, several blocks, and blocks of one
-/// column; with zeros, dead inputs and protected weights, and without.
+/// column, many rows; with zeros, dead inputs and protected weights, and without.
 #[test]
 fn every_block_size_gives_the_published_sweep_of_larger_layers() {
     let plain = Job::new(6, 195, 200);
@@ -238,7 +238,16 @@ fn every_block_size_gives_the_published_sweep_of_larger_layers() {
         protected: 17,
         ..Job::new(5, 71, 100)
     };
-    for (job, block_sizes) in [(plain, &[100, 128][..]), (odd, &[1, 4, 64, usize::MAX])] {
+    // More rows than are swept together.
+    let tall = Job {
+        rows: 150,
+        ..odd.clone()
+    };
+    for (job, block_sizes) in [
+        (plain, &[100, 128][..]),
+        (odd, &[1, 4, 64, usize::MAX]),
+        (tall, &[64]),
+    ] {
         let layer = job.layer::<f64>();
         let upper = oracle_obs::upper_factor(&layer.gram, Sweep::default().damping);
         for &block_size in block_sizes {
@@ -462,7 +471,7 @@ mod backends {
     use super::*;
 
     fn gram_by<A: TestElement>(backend: Backend, job: &Job) -> Gram {
-        let mut gram = Gram::with_backend(job.columns, backend);
+        let mut gram = Gram::new(job.columns).backend(backend);
         gram.update(&job.inputs::<A>()).expect("finite inputs");
         gram
     }

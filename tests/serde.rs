@@ -76,6 +76,22 @@ fn statistics_that_saw_nothing_survive_storage() {
 }
 
 #[test]
+fn a_report_of_any_numbers_can_be_shown() {
+    let report = Pruner::new(Magnitude, Pattern::PerOutput(0.5))
+        .prune(&mut wanda::ndarray::Array2::<f32>::ones((2, 2)), &NoStats)
+        .expect("a fine layer");
+    let mut value = stored(&report);
+    value["rows"] = usize::MAX.into();
+    let report: LayerReport = serde_json::from_value(value).expect("numbers");
+    let shape = format!(
+        "{} x 2: 2 of {} weights",
+        usize::MAX,
+        2 * usize::MAX as u128
+    );
+    assert!(report.to_string().starts_with(&shape), "{report}");
+}
+
+#[test]
 fn a_report_without_an_error_survives_storage() {
     let report = Pruner::new(Magnitude, Pattern::PerOutput(0.5))
         .prune(&mut array![[1.0_f32, 2.0]], &NoStats)

@@ -136,6 +136,7 @@ kernel! {
 #[inline(always)]
 fn bits_of<A: Element>(run: &mut [A; WORD]) -> &mut [A::Bits; WORD] {
     const { assert!(size_of::<A>() == size_of::<A::Bits>()) };
+    const { assert!(align_of::<A>() == align_of::<A::Bits>()) };
     // SAFETY: `Element` is sealed, and its `Bits` is an integer of the same size and alignment. Any
     // bits are a number.
     unsafe { &mut *std::ptr::from_mut(run).cast() }

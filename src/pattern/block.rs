@@ -7,7 +7,7 @@ use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::mask::{Mask, MaskRow, words_for};
-use crate::matrix::Rows;
+use crate::matrix::{Rows, zeros};
 use crate::parallel;
 
 /// Marks the `count` blocks with the least sums of scores.
@@ -53,15 +53,11 @@ fn sum_blocks<T: Real>(
 ) -> Result<Array2<f64>> {
     let (rows, columns) = scores.dim();
     let shape = (rows.div_ceil(block_rows), columns.div_ceil(block_columns));
-    let mut data = Vec::new();
-    data.try_reserve_exact(shape.0 * shape.1)
+    let mut sums = Array2::from_shape_vec(shape, zeros(shape.0, shape.1)?)
         .map_err(|_| Error::TooLarge { rows, columns })?;
-    data.resize(shape.0 * shape.1, 0.0);
-    let mut sums =
-        Array2::from_shape_vec(shape, data).map_err(|_| Error::TooLarge { rows, columns })?;
 
     let work: Vec<_> = sums.axis_iter_mut(Axis(0)).enumerate().collect();
-    let results = parallel::map(
+    parallel::try_each(
         work,
         || vec![T::default(); columns],
         |buffer, (i, mut sums)| {
@@ -78,7 +74,6 @@ fn sum_blocks<T: Real>(
             }
             Ok(())
         },
-    );
-    results.into_iter().collect::<Result<()>>()?;
+    )?;
     Ok(sums)
 }

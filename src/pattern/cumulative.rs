@@ -6,7 +6,7 @@ use super::Pattern;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::{Mask, fraction};
-use crate::matrix::Rows;
+use crate::matrix::{Rows, zeros};
 use crate::parallel;
 
 /// The greatest share of a row's sum that is tried.
@@ -36,7 +36,7 @@ pub(super) fn project<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<Ma
 
     let mut mask = Mask::none(rows, columns)?;
     let work = mask.rows_mut().into_iter().zip(&cuts).enumerate().collect();
-    let results = parallel::map(
+    parallel::try_each(
         work,
         || vec![T::default(); columns],
         |buffer, (row, (mut marks, cut))| {
@@ -46,8 +46,7 @@ pub(super) fn project<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<Ma
             }
             Ok(())
         },
-    );
-    results.into_iter().collect::<Result<()>>()?;
+    )?;
     Ok(mask)
 }
 
@@ -109,15 +108,10 @@ fn cut_rows<T: Real>(sorted: &Array2<T>, alpha: f64) -> Vec<RowCut<T>> {
 /// All scores, those of each row in ascending order.
 fn sort_rows<T: Real>(scores: &dyn Rows<T>) -> Result<Array2<T>> {
     let (rows, columns) = scores.dim();
-    let too_large = || Error::TooLarge { rows, columns };
-    let mut data = Vec::new();
-    rows.checked_mul(columns)
-        .and_then(|len| data.try_reserve_exact(len).ok())
-        .ok_or_else(too_large)?;
-    data.resize(rows * columns, T::default());
-    let mut sorted = Array2::from_shape_vec((rows, columns), data).map_err(|_| too_large())?;
+    let mut sorted = Array2::from_shape_vec((rows, columns), zeros(rows, columns)?)
+        .map_err(|_| Error::TooLarge { rows, columns })?;
     let work: Vec<_> = sorted.axis_iter_mut(Axis(0)).enumerate().collect();
-    let results = parallel::map(
+    parallel::try_each(
         work,
         || (),
         |(), (row, mut sorted)| {
@@ -128,7 +122,6 @@ fn sort_rows<T: Real>(scores: &dyn Rows<T>) -> Result<Array2<T>> {
             }
             Ok(())
         },
-    );
-    results.into_iter().collect::<Result<()>>()?;
+    )?;
     Ok(sorted)
 }

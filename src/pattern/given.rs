@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::SparsityPattern;
+use super::{SparsityPattern, check_block};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::{Mask, check_shape};
@@ -28,6 +28,7 @@ impl<T: Real> SparsityPattern<T> for Mask {
         columns: usize,
     ) -> Result<Mask> {
         check_shape((scores.dim().0, columns), self)?;
+        check_block(scores.dim().1, &block, columns)?;
         Mask::from_fn(scores.dim().0, block.len(), |row, column| {
             self.get(row, block.start + column) == Some(true)
         })

@@ -36,7 +36,7 @@ pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result
         return Ok(mask);
     }
     let strips = mask.strips_mut(1).into_iter().enumerate().collect();
-    let results = parallel::map(strips, Strip::default, |strip, (i, mut words)| {
+    parallel::try_each(strips, Strip::default, |strip, (i, mut words)| {
         let start = i * WORD;
         let part = Part {
             scores,
@@ -47,8 +47,7 @@ pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result
             *word = marks;
         }
         Ok(())
-    });
-    results.into_iter().collect::<Result<()>>()?;
+    })?;
     Ok(mask)
 }
 

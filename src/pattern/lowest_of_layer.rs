@@ -185,7 +185,7 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
     let run = RUN.min(columns);
     let mut sample = vec![T::zero(); PLACES * run];
     let tasks = sample.chunks_mut(TASK * run).enumerate().collect();
-    let results = parallel::map(
+    parallel::try_each(
         tasks,
         || (),
         |(), (task, runs)| {
@@ -195,8 +195,7 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
             }
             Ok(())
         },
-    );
-    results.into_iter().collect::<Result<()>>()?;
+    )?;
     Ok(sample)
 }
 

@@ -7,18 +7,18 @@ mod lowest_of_columns;
 mod lowest_of_layer;
 mod n_of_m;
 mod per_output;
+mod text;
+mod validate;
 
 pub use lowest_of_layer::LayerCut;
+pub use validate::validate;
 
-use std::fmt::{self, Debug, Display};
+use std::fmt::Debug;
 use std::ops::Range;
-use std::str::FromStr;
 
-use ndarray::{ArrayRef2, Axis};
-
-use crate::element::{Element, Real};
+use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::mask::{Mask, MaskRow, check_shape};
+use crate::mask::{Mask, MaskRow};
 use crate::matrix::Rows;
 use crate::parallel;
 
@@ -59,7 +59,8 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`project`](Self::project).
+    /// As [`project`](Self::project), and [`Error::BlockShape`] if `scores` are not those of such a
+    /// block.
     fn project_block(
         &self,
         scores: &dyn Rows<T>,
@@ -103,7 +104,7 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
     /// [`Error::PatternViolated`] with the first weight that should be zero, and what
     /// [`check`](Self::check) gives.
     fn validate(&self, zeros: &Mask) -> Result<()> {
-        validate_projection(self, zeros)
+        validate::validate_projection(self, zeros)
     }
 }
 
@@ -151,7 +152,7 @@ fn mark_rows<T: Real>(
     let (rows, columns) = scores.dim();
     let mut mask = Mask::none(rows, columns)?;
     let work = mask.rows_mut().into_iter().enumerate().collect();
-    let results = parallel::map(
+    parallel::try_each(
         work,
         || vec![T::default(); columns],
         |buffer, (row, mut marks)| {
@@ -159,80 +160,8 @@ fn mark_rows<T: Real>(
             decide(row, buffer, &mut marks);
             Ok(())
         },
-    );
-    results.into_iter().collect::<Result<()>>()?;
+    )?;
     Ok(mask)
-}
-
-/// Checks that a finished matrix has a pattern, exactly, and that its zeros are `+0.0`.
-///
-/// A matrix with more zeros than the pattern asks for has the pattern.
-///
-/// # Errors
-///
-/// [`Error::NegativeZero`] or [`Error::PatternViolated`] with the first place that is wrong,
-/// [`Error::TooDense`] for [`Pattern::Cumulative`], and whatever is wrong with the pattern
-/// itself.
-///
-/// # Example
-///
-/// ```
-/// use wanda::{Pattern, ndarray::array, validate};
-///
-/// let w = array![[1.0_f32, 0.0, 0.0, 2.0], [1.0, 2.0, 3.0, 0.0]];
-/// let error = validate(&w, &Pattern::NOfM { keep: 2, of: 4 }).unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "the matrix is not 2:4: the weight in row 1, column 0 should be zero"
-/// );
-/// ```
-pub fn validate<A: Element, P: SparsityPattern<A::Compute> + ?Sized>(
-    w: &ArrayRef2<A>,
-    pattern: &P,
-) -> Result<()> {
-    for (row, weights) in w.axis_iter(Axis(0)).enumerate() {
-        if let Some(column) = weights.iter().position(|w| w.is_negative_zero()) {
-            return Err(Error::NegativeZero { row, column });
-        }
-    }
-    pattern.validate(&Mask::of_zeros(w)?)
-}
-
-/// Checks that `pattern` finds enough to prune among the zeros alone.
-fn validate_projection<T: Real>(
-    pattern: &(impl SparsityPattern<T> + ?Sized),
-    zeros: &Mask,
-) -> Result<()> {
-    let (rows, columns) = zeros.dim();
-    pattern.check(rows, columns)?;
-    let lacking = pattern.project(&NotZero(zeros))?;
-    check_shape(zeros.dim(), &lacking)?;
-    match lacking.first_common(&zeros.complement()) {
-        None => Ok(()),
-        Some((row, column)) => Err(Error::PatternViolated {
-            pattern: pattern.name(),
-            row,
-            column,
-        }),
-    }
-}
-
-/// A score of 1 for every weight that is not zero.
-struct NotZero<'a>(&'a Mask);
-
-impl<T: Real> Rows<T> for NotZero<'_> {
-    fn dim(&self) -> (usize, usize) {
-        self.0.dim()
-    }
-
-    fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()> {
-        crate::matrix::check_bounds(self.0.dim(), row, start, out.len())?;
-        for (j, out) in out.iter_mut().enumerate() {
-            let zero = self.0.get(row, start + j) == Some(true);
-            *out = if zero { T::zero() } else { T::one() };
-        }
-        Ok(())
-    }
 }
 
 /// The patterns of this crate.
@@ -351,44 +280,52 @@ impl Pattern {
     }
 }
 
-impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for &P {
-    fn name(&self) -> String {
-        (**self).name()
-    }
+/// A pointer to a pattern is a pattern.
+macro_rules! pattern_behind {
+    ($pointer:ty) => {
+        impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for $pointer {
+            fn name(&self) -> String {
+                (**self).name()
+            }
 
-    fn check(&self, rows: usize, columns: usize) -> Result<()> {
-        (**self).check(rows, columns)
-    }
+            fn check(&self, rows: usize, columns: usize) -> Result<()> {
+                (**self).check(rows, columns)
+            }
 
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-        (**self).project(scores)
-    }
+            fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+                (**self).project(scores)
+            }
 
-    fn project_block(
-        &self,
-        scores: &dyn Rows<T>,
-        block: Range<usize>,
-        columns: usize,
-    ) -> Result<Mask> {
-        (**self).project_block(scores, block, columns)
-    }
+            fn project_block(
+                &self,
+                scores: &dyn Rows<T>,
+                block: Range<usize>,
+                columns: usize,
+            ) -> Result<Mask> {
+                (**self).project_block(scores, block, columns)
+            }
 
-    fn block_columns(&self) -> usize {
-        (**self).block_columns()
-    }
+            fn block_columns(&self) -> usize {
+                (**self).block_columns()
+            }
 
-    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
-        (**self).row_rule()
-    }
+            fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
+                (**self).row_rule()
+            }
 
-    fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
-        (**self).layer_cut(scores)
-    }
+            fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
+                (**self).layer_cut(scores)
+            }
 
-    fn validate(&self, zeros: &Mask) -> Result<()> {
-        (**self).validate(zeros)
-    }
+            fn validate(&self, zeros: &Mask) -> Result<()> {
+                (**self).validate(zeros)
+            }
+        }
+    };
 }
+
+pattern_behind!(&P);
+pattern_behind!(Box<P>);
 
 impl<T: Real> SparsityPattern<T> for Pattern {
     fn name(&self) -> String {
@@ -417,19 +354,21 @@ impl<T: Real> SparsityPattern<T> for Pattern {
     fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
         match *self {
             Self::PerOutput(sparsity) => Some(Box::new(per_output::PerOutput { sparsity })),
-            Self::NOfM { keep, of } => Some(Box::new(n_of_m::NOfM { keep, of })),
+            Self::NOfM { keep, of } => Some(Box::new(n_of_m::NOfM::new(keep, of))),
             _ => None,
         }
     }
 
     fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
         let (rows, columns) = scores.dim();
+        SparsityPattern::<T>::check(self, rows, columns)?;
+        let weights = area(rows, columns)?;
         match *self {
             Self::PerLayer(sparsity) => {
-                lowest_of_layer::cut_lowest(scores, quota(rows * columns, sparsity)).map(Some)
+                lowest_of_layer::cut_lowest(scores, quota(weights, sparsity)).map(Some)
             }
             Self::Threshold(sparsity) => {
-                lowest_of_layer::cut_up_to_rank(scores, quota(rows * columns, sparsity)).map(Some)
+                lowest_of_layer::cut_up_to_rank(scores, quota(weights, sparsity)).map(Some)
             }
             _ => Ok(None),
         }
@@ -438,16 +377,16 @@ impl<T: Real> SparsityPattern<T> for Pattern {
     fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
         let (height, columns) = scores.dim();
         SparsityPattern::<T>::check(self, height, columns)?;
+        let weights = area(height, columns)?;
         match *self {
             Self::PerOutput(sparsity) => project_rows(&per_output::PerOutput { sparsity }, scores),
             Self::PerLayer(sparsity) => {
-                let count = quota(height * columns, sparsity);
-                lowest_of_layer::cut_lowest(scores, count)?.project(scores)
+                lowest_of_layer::cut_lowest(scores, quota(weights, sparsity))?.project(scores)
             }
             Self::PerInput(sparsity) => {
                 lowest_of_columns::mark_lowest(scores, quota(height, sparsity))
             }
-            Self::NOfM { keep, of } => project_rows(&n_of_m::NOfM { keep, of }, scores),
+            Self::NOfM { keep, of } => project_rows(&n_of_m::NOfM::new(keep, of), scores),
             Self::Block {
                 rows,
                 cols,
@@ -458,16 +397,23 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             }
             Self::Cumulative(sparsity) => cumulative::project(scores, sparsity),
             Self::Threshold(sparsity) => {
-                let rank = quota(height * columns, sparsity);
-                lowest_of_layer::cut_up_to_rank(scores, rank)?.project(scores)
+                lowest_of_layer::cut_up_to_rank(scores, quota(weights, sparsity))?.project(scores)
             }
         }
     }
 
-    fn project_block(&self, scores: &dyn Rows<T>, block: Range<usize>, _: usize) -> Result<Mask> {
+    fn project_block(
+        &self,
+        scores: &dyn Rows<T>,
+        block: Range<usize>,
+        columns: usize,
+    ) -> Result<Mask> {
+        let (rows, width) = scores.dim();
+        SparsityPattern::<T>::check(self, rows, columns)?;
+        check_block(width, &block, columns)?;
+        area(rows, columns)?;
         // What is pruned up to the end of the block, less what was pruned before it, adds up to
         // the exact count.
-        let rows = scores.dim().0;
         let share = |count_at: &dyn Fn(usize) -> usize, sparsity: f64| {
             quota(count_at(block.end), sparsity) - quota(count_at(block.start), sparsity)
         };
@@ -506,9 +452,36 @@ impl<T: Real> SparsityPattern<T> for Pattern {
                 check_sparsity(sparsity)?;
                 cumulative::validate(self, zeros, sparsity)
             }
-            _ => validate_projection::<T>(self, zeros),
+            _ => validate::validate_projection::<T>(self, zeros),
         }
     }
+}
+
+/// How many weights a layer has.
+///
+/// # Errors
+///
+/// [`Error::TooLarge`] if there is no such number.
+fn area(rows: usize, columns: usize) -> Result<usize> {
+    rows.checked_mul(columns)
+        .ok_or(Error::TooLarge { rows, columns })
+}
+
+/// Checks that `width` columns of scores can be those of a block of a layer with `columns` columns.
+///
+/// # Errors
+///
+/// [`Error::BlockShape`] if the layer has no such block, or it has another number of columns.
+fn check_block(width: usize, block: &Range<usize>, columns: usize) -> Result<()> {
+    if block.start <= block.end && block.end <= columns && block.len() == width {
+        return Ok(());
+    }
+    Err(Error::BlockShape {
+        start: block.start,
+        end: block.end,
+        columns,
+        scores: width,
+    })
 }
 
 /// How many of `count` things a sparsity prunes.
@@ -526,88 +499,6 @@ fn check_sparsity(sparsity: f64) -> Result<()> {
         Ok(())
     } else {
         Err(Error::InvalidSparsity { sparsity })
-    }
-}
-
-impl Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PerOutput(sparsity) => write!(f, "{sparsity}"),
-            Self::PerLayer(sparsity) => write!(f, "per-layer:{sparsity}"),
-            Self::PerInput(sparsity) => write!(f, "per-input:{sparsity}"),
-            Self::NOfM { keep, of } => write!(f, "{keep}:{of}"),
-            Self::Block {
-                rows,
-                cols,
-                sparsity,
-            } => write!(f, "block:{rows}x{cols}:{sparsity}"),
-            Self::Cumulative(sparsity) => write!(f, "cumulative:{sparsity}"),
-            Self::Threshold(sparsity) => write!(f, "threshold:{sparsity}"),
-        }
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = Error;
-
-    /// Reads what [`Display`] writes, and `per-output:0.5` for `0.5`.
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = |reason: String| Error::ParsePattern {
-            text: text.to_owned(),
-            reason,
-        };
-        let sparsity = |part: &str| {
-            part.parse::<f64>()
-                .map_err(|_| wrong(format!("`{part}` is not a sparsity")))
-        };
-        let size = |part: &str| {
-            part.parse::<usize>().map_err(|_| {
-                wrong(format!(
-                    "`{part}` is neither a whole number nor the name of a pattern"
-                ))
-            })
-        };
-        let parts: Vec<&str> = text.split(':').map(str::trim).collect();
-        let pattern = match parts[..] {
-            [s] | ["per-output", s] => Self::PerOutput(sparsity(s)?),
-            ["per-layer", s] => Self::PerLayer(sparsity(s)?),
-            ["per-input", s] => Self::PerInput(sparsity(s)?),
-            ["cumulative", s] => Self::Cumulative(sparsity(s)?),
-            ["threshold", s] => Self::Threshold(sparsity(s)?),
-            ["block", shape, s] => {
-                let (rows, cols) = shape
-                    .split_once('x')
-                    .ok_or_else(|| wrong(format!("`{shape}` is not a block shape like 16x4")))?;
-                Self::Block {
-                    rows: size(rows)?,
-                    cols: size(cols)?,
-                    sparsity: sparsity(s)?,
-                }
-            }
-            [keep, of] => Self::NOfM {
-                keep: size(keep)?,
-                of: size(of)?,
-            },
-            _ => return Err(wrong("it has too many parts".to_owned())),
-        };
-        SparsityPattern::<f64>::check(&pattern, 0, 0)?;
-        Ok(pattern)
-    }
-}
-
-#[cfg(feature = "serde")]
-impl From<Pattern> for String {
-    fn from(pattern: Pattern) -> Self {
-        pattern.to_string()
-    }
-}
-
-#[cfg(feature = "serde")]
-impl TryFrom<String> for Pattern {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
     }
 }
 

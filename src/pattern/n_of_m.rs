@@ -5,11 +5,21 @@ use crate::element::Real;
 use crate::kernels;
 use crate::mask::MaskRow;
 
-/// Prunes all but the `keep` highest of every run of `of` columns. `1 <= keep <= of`.
+/// Prunes all but the `keep` highest of every run of `of` columns.
 #[derive(Debug)]
 pub(super) struct NOfM {
-    pub(super) keep: usize,
-    pub(super) of: usize,
+    keep: usize,
+    of: usize,
+}
+
+impl NOfM {
+    /// The rule of any numbers, whether they were checked or not.
+    pub(super) fn new(keep: usize, of: usize) -> Self {
+        Self {
+            keep,
+            of: of.max(1),
+        }
+    }
 }
 
 impl<T: Real> RowRule<T> for NOfM {

@@ -24,10 +24,7 @@ impl Gauge {
 
 /// The relative error of a layer from what it lost; `None` if it puts out nothing.
 pub(super) fn relative(cost: RowCost) -> Option<RelativeError> {
-    (cost.total > 0.0).then(|| RelativeError {
-        value: cost.lost / cost.total,
-        basis: ErrorBasis::InputNorms,
-    })
+    RelativeError::new(cost.lost, cost.total, ErrorBasis::InputNorms)
 }
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
@@ -70,10 +67,7 @@ mod with_gram {
                 *dense = *dense - w.widen();
             }
             let lost = self.gram.output_energy(&self.weights, self.scale);
-            (total > 0.0).then(|| RelativeError {
-                value: lost.max(0.0) / total,
-                basis: ErrorBasis::Gram,
-            })
+            RelativeError::new(lost, total, ErrorBasis::Gram)
         }
     }
 }

@@ -246,7 +246,7 @@ impl<M, P, U> Pruner<M, P, U> {
         if let Some(updated) = &updated {
             check_shape(w.dim(), &updated.mask)?;
             self.check_protected(&updated.mask)?;
-            subtraction::check(w, &updated.removed)?;
+            subtraction::check(w, updated)?;
         }
         Ok(updated)
     }

@@ -1,44 +1,46 @@
 //! Changes the weights that stay as an update says.
 
-use ndarray::{Array2, ArrayRef2, ArrayView1, Axis};
+use ndarray::{ArrayRef2, ArrayView1, Axis};
+use num_traits::Float;
 
 use super::Done;
-use crate::element::{Element, widened};
+use crate::element::{Element, Real, widened};
 use crate::error::{Error, Result};
-use crate::report::{ErrorBasis, RelativeError};
 use crate::update::Updated;
 use crate::{kernels, parallel};
 
-/// Checks that what an update removed fits the layer and leaves finite weights.
-pub(super) fn check<A: Element>(w: &ArrayRef2<A>, removed: &Array2<A::Compute>) -> Result<()> {
+/// Checks that what an update removed fits the layer, leaves finite weights, and nothing of pruned
+/// ones. The mask has the shape of the layer.
+pub(super) fn check<A: Element>(w: &ArrayRef2<A>, updated: &Updated<A::Compute>) -> Result<()> {
+    let Updated { removed, mask, .. } = updated;
     if removed.dim() != w.dim() {
         return Err(Error::UpdateShape {
             weights: w.dim(),
             update: removed.dim(),
         });
     }
-    let rows = w.axis_iter(Axis(0)).zip(removed.rows());
-    let overflows = parallel::map(rows.collect(), Row::new, |row, (weights, removed)| {
+    let rows = w.axis_iter(Axis(0)).zip(removed.rows()).enumerate();
+    let wrong = parallel::map(rows.collect(), Row::new, |row, (i, (weights, removed))| {
         let stored = row.subtract(&weights, &removed);
-        let finite = stored.iter().fold(true, |finite, w| {
-            finite & num_traits::Float::is_finite(w.widen())
-        });
-        let column = || {
-            stored
-                .iter()
-                .position(|w| !num_traits::Float::is_finite(w.widen()))
-        };
-        if finite { None } else { column() }
+        let is_finite = |w: &A| w.widen().is_finite();
+        // All are looked at before any is looked for, as that makes vectors.
+        if !stored.iter().fold(true, |finite, w| finite & is_finite(w)) {
+            return stored.iter().position(|w| !is_finite(w));
+        }
+        let is_pruned = |w: A| w == A::ZERO && !w.is_negative_zero();
+        mask.iter_row(i).find(|&column| !is_pruned(stored[column]))
     });
-    let mut places = overflows.iter().enumerate();
-    match places.find_map(|(row, column)| Some((row, (*column)?))) {
-        None => Ok(()),
-        Some((row, column)) => Err(Error::Overflow {
-            row,
-            column,
-            value: crate::Real::as_f64(w[[row, column]].widen() - removed[[row, column]]),
-        }),
-    }
+    let mut places = wrong.iter().enumerate();
+    let Some((row, column)) = places.find_map(|(row, column)| Some((row, (*column)?))) else {
+        return Ok(());
+    };
+    let value = w[[row, column]].widen() - removed[[row, column]];
+    let (fits, value) = (A::narrow(value).widen().is_finite(), value.as_f64());
+    Err(if fits {
+        Error::NotPruned { row, column, value }
+    } else {
+        Error::Overflow { row, column, value }
+    })
 }
 
 /// Subtracts what an update removed, which was [checked](check).
@@ -52,10 +54,7 @@ pub(super) fn apply<A: Element>(w: &mut ArrayRef2<A>, updated: &Updated<A::Compu
     Done {
         pruned: updated.mask.count(),
         zeros: zeros.into_iter().sum(),
-        error: updated.relative_error.map(|value| RelativeError {
-            value,
-            basis: ErrorBasis::Gram,
-        }),
+        error: updated.relative_error,
         damping: updated.damping,
     }
 }

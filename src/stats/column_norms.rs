@@ -1,5 +1,7 @@
 //! The norm of every input feature: all that Wanda needs.
 
+use std::collections::TryReserveError;
+
 use ndarray::ArrayRef2;
 
 use super::{ActivationStats, squares};
@@ -107,15 +109,8 @@ impl ColumnNorms {
     /// [`Error::InvalidStatistic`] for a mean that is negative, infinite or not a number;
     /// [`Error::NoCalibration`] if `tokens` is 0.
     pub fn from_mean_squares(means: &[f32], tokens: u64) -> Result<Self> {
-        if tokens == 0 {
-            return Err(Error::NoCalibration {
-                metric: "mean squares".to_owned(),
-                tokens,
-            });
-        }
-        let weight = tokens as f64;
-        let sums = means.iter().map(|&mean| f64::from(mean) * weight).collect();
-        Self::from_parts(means.len(), tokens, weight, sums)
+        let sums = means.iter().map(|&mean| f64::from(mean) * tokens as f64);
+        Self::from_sums_of_squares(sums.collect(), tokens)
     }
 
     /// Adds a batch of inputs, [tokens, features]: any number of tokens, any strides.
@@ -166,8 +161,8 @@ impl ColumnNorms {
     /// # Errors
     ///
     /// [`Error::MergeFeatures`] if they cover another number of features,
-    /// [`Error::InvalidStatistic`] if a sum overflows. After an error the statistics are as
-    /// before.
+    /// [`Error::InvalidStatistic`] if a sum overflows, [`Error::Damaged`] if that of all weights
+    /// does. After an error the statistics are as before.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if self.features != other.features {
             return Err(Error::MergeFeatures {
@@ -217,9 +212,11 @@ impl ColumnNorms {
                 columns: batch.ncols(),
             });
         }
-        let weight_of = |token| token_weights.map_or(1.0, |weights| f64::from(weights[token]));
-        let all = (0..batch.nrows()).map(|token| (token, weight_of(token)));
-        let seen: Vec<(usize, f64)> = all.filter(|&(_, weight)| weight != 0.0).collect();
+        let too_large = |_| Error::TooLarge {
+            rows: batch.nrows(),
+            columns: batch.ncols(),
+        };
+        let seen = seen_tokens(batch.nrows(), token_weights).map_err(too_large)?;
         if seen.is_empty() {
             return Ok(());
         }
@@ -229,29 +226,21 @@ impl ColumnNorms {
             .fold(self.weight, |sum, (_, weight)| sum + weight);
 
         // The sums so far are copied, not changed in place, so that an error leaves them alone.
-        let mut sums = self.sums.clone();
+        let mut sums = Vec::new();
+        sums.try_reserve_exact(self.features).map_err(too_large)?;
+        sums.extend_from_slice(&self.sums);
         sums.resize(self.features, 0.0);
         squares::add_squares(&mut sums, batch, &seen);
 
         // An infinite or undefined input leaves its trace in the sum, so only then is it looked
         // for.
         if let Some(feature) = sums.iter().position(|sum| !sum.is_finite()) {
-            let culprit = seen
-                .into_iter()
-                .flat_map(|(token, _)| (0..self.features).map(move |feature| (token, feature)))
-                .map(|(token, feature)| (token, feature, batch[[token, feature]].widen().as_f64()))
-                .find(|(_, _, value)| !value.is_finite());
-            return Err(match culprit {
-                Some((token, feature, value)) => Error::NonFiniteActivation {
-                    token,
-                    feature,
-                    value,
-                },
-                None => Error::InvalidStatistic {
+            return Err(
+                first_not_finite(batch, &seen).unwrap_or(Error::InvalidStatistic {
                     feature,
                     value: sums[feature],
-                },
-            });
+                }),
+            );
         }
         (self.tokens, self.weight, self.sums) = (tokens, weight, sums);
         Ok(())
@@ -297,6 +286,33 @@ impl ColumnNorms {
             sums,
         })
     }
+}
+
+/// The tokens of a batch that count, with their weights.
+fn seen_tokens(
+    tokens: usize,
+    weights: Option<&[f32]>,
+) -> std::result::Result<Vec<(usize, f64)>, TryReserveError> {
+    let mut seen = Vec::new();
+    seen.try_reserve_exact(tokens)?;
+    let weight_of = |token| weights.map_or(1.0, |weights| f64::from(weights[token]));
+    let all = (0..tokens).map(|token| (token, weight_of(token)));
+    seen.extend(all.filter(|&(_, weight)| weight != 0.0));
+    Ok(seen)
+}
+
+/// The first input, token by token, that is infinite or not a number.
+fn first_not_finite<A: Element>(batch: &ArrayRef2<A>, seen: &[(usize, f64)]) -> Option<Error> {
+    seen.iter().find_map(|&(token, _)| {
+        let values = batch.row(token);
+        let mut values = values.iter().map(|x| x.widen().as_f64()).enumerate();
+        let (feature, value) = values.find(|(_, value)| !value.is_finite())?;
+        Some(Error::NonFiniteActivation {
+            token,
+            feature,
+            value,
+        })
+    })
 }
 
 impl ActivationStats for ColumnNorms {

@@ -16,6 +16,7 @@ use crate::mask::Mask;
 use crate::matrix::Rows;
 use crate::metric::ImportanceMetric;
 use crate::pattern::SparsityPattern;
+use crate::report::RelativeError;
 use crate::stats::ActivationStats;
 
 /// What happens to the weights that stay.
@@ -72,18 +73,32 @@ impl<T: Real> std::fmt::Debug for UpdateTask<'_, T> {
 }
 
 /// The result of an update.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Updated<T> {
     /// What to subtract from the dense weights, outputs x inputs. A pruned weight is subtracted
     /// from itself; for those that stay it is the difference to the weight as it will be stored.
     pub removed: Array2<T>,
-    /// The weights that the pattern pruned.
+    /// The weights that the pattern pruned. What is removed from them has to leave +0.0.
     pub mask: Mask,
-    /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`, which is reported as measured by the Gram matrix; `None` if it
-    /// was not, or if the output of the layer is zero.
-    pub relative_error: Option<f64>,
+    /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`, to be reported; `None` if it was not measured, or if the output
+    /// of the layer is zero.
+    pub relative_error: Option<RelativeError>,
     /// The damping used, as a multiple of the mean of the diagonal of G.
     pub damping: Option<f64>,
+}
+
+impl<T> Updated<T> {
+    /// A result of which neither an error nor a damping is known.
+    #[must_use]
+    pub fn new(removed: Array2<T>, mask: Mask) -> Self {
+        Self {
+            removed,
+            mask,
+            relative_error: None,
+            damping: None,
+        }
+    }
 }
 
 impl<T: Real, U: WeightUpdate<T> + ?Sized> WeightUpdate<T> for &U {

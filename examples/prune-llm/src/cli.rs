@@ -161,7 +161,7 @@ pub struct PruneArgs {
     /// How many tokens the dense and the pruned model continue a text by, to be seen side by side
     ///
     /// What of the model goes beyond 256 MB in f32 is read once for each of them.
-    #[arg(long, value_name = "TOKENS", default_value_t = 32)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 32, value_parser = at_least::<0>)]
     pub continuation: usize,
 
     /// Statistics to use in place of calibration: files of `prune-llm calibrate`, or importance
@@ -280,10 +280,14 @@ pub struct CalibrationArgs {
     pub seed: u64,
 }
 
+/// More texts or tokens than anyone has, and few enough to be added and multiplied.
+const MOST: usize = u32::MAX as usize;
+
 fn at_least<const MIN: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(value) if value >= MIN => Ok(value),
-        Ok(_) => Err(format!("it must be at least {MIN}")),
+        Ok(value) if value < MIN => Err(format!("it must be at least {MIN}")),
+        Ok(value) if value > MOST => Err(format!("it must be at most {MOST}")),
+        Ok(value) => Ok(value),
         Err(_) => Err("it must be a whole number".to_owned()),
     }
 }

@@ -29,6 +29,5 @@ pub mod settings;
 pub mod setup;
 pub mod staging;
 pub mod statistics;
-pub mod stats;
 pub mod text;
 pub mod tokenizer;

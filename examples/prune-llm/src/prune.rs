@@ -6,11 +6,11 @@ use crate::{
     model::{Block, Model, Tap, Unobserved, layer_name},
     plan::Plan,
     progress::Progress,
+    statistics::inputs::InputStats,
     statistics::{
         Files,
         outliers::{self, InputNorms},
     },
-    stats::InputStats,
     text::Sequences,
 };
 use anyhow::{Context, Result};

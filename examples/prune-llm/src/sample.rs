@@ -45,7 +45,7 @@ pub fn texts(
     let batch = (CACHE_BYTES / bytes.max(1)).clamp(1, BATCH);
     let count = places.len();
     let bar = progress.bar("sampling", count.div_ceil(batch) * length);
-    let mut texts: Vec<Vec<u32>> = Vec::with_capacity(count);
+    let mut texts: Vec<Vec<u32>> = Vec::new();
     while texts.len() < count {
         let first = places.start + texts.len();
         let sequences = batch.min(places.end - first);
@@ -82,7 +82,7 @@ pub fn texts(
 /// The prompt has tokens that the model does not know.
 pub fn continuation(model: &Model, prompt: &[u32], length: usize) -> Result<Vec<u32>> {
     let mut generator = Generator::new(model, 1, prompt.len() + length, CONTINUATION_BYTES)?;
-    let mut tokens = Vec::with_capacity(length);
+    let mut tokens = Vec::new();
     while tokens.len() < length {
         let logits = generator.step(tokens.last().map_or(prompt, slice::from_ref))?;
         let token = matrix::with_rows(&logits, |rows| {

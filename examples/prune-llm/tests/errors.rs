@@ -185,6 +185,8 @@ fn arguments() {
         (["--sequence-length", "0"], "at least 1"),
         (["--eval-windows", "0"], "at least 1"),
         (["--eval-length", "1"], "at least 2"),
+        (["--calibration-samples", "1000000000000000000"], "at most"),
+        (["--continuation", "18446744073709551615"], "at most"),
         (["--eval-length", "long"], "whole number"),
         (["--method", "guessing"], "possible values"),
         (["--update", "all"], "possible values"),

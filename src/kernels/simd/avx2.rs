@@ -1,7 +1,7 @@
 //! AVX2: 8 numbers of `f32`, or 4 of `f64`, a vector.
 
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LE_OQ, _CMP_LT_OQ, _mm256_add_epi32,
+    __m256, __m256d, __m256i, _CMP_GT_OQ, _CMP_LT_OQ, _CMP_NGT_UQ, _mm256_add_epi32,
     _mm256_and_si256, _mm256_andnot_si256, _mm256_blendv_epi8, _mm256_castpd_ps, _mm256_castps_pd,
     _mm256_castsi256_ps, _mm256_cmp_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpeq_epi32,
     _mm256_cmpeq_epi64, _mm256_cmpgt_epi32, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_loadu_si256,
@@ -98,7 +98,7 @@ macro_rules! compare {
                     let (lower, inside) = unsafe {
                         let numbers = $load(run.as_ptr());
                         let lower = $mask($compare::<_CMP_LT_OQ>(numbers, $set(low)));
-                        let up_to = $mask($compare::<_CMP_LE_OQ>(numbers, $set(high)));
+                        let up_to = $mask($compare::<_CMP_NGT_UQ>(numbers, $set(high)));
                         let inside = (up_to & !lower).cast_unsigned();
                         $store(out.as_mut_ptr(), $compress(numbers, inside as usize));
                         (lower.cast_unsigned(), inside)

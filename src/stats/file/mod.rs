@@ -2,8 +2,8 @@
 //!
 //! [`save`] and [`load`] handle the statistics of all layers at once. [`StatsWriter`] and
 //! [`StatsFile`] handle one layer at a time, for models whose Gram matrices do not fit in memory
-//! together. What is loaded equals what was saved, bit for bit, and goes on where it stopped; a Gram
-//! matrix is loaded for the default backend.
+//! together. What is loaded equals what was saved, bit for bit, and goes on where it stopped. Files do
+//! not tell the backend of a Gram matrix: [`Gram::backend`](crate::Gram::backend).
 //!
 //! # Format
 //!
@@ -58,12 +58,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use ndarray::ArrayRef2;
+
 pub use read::StatsFile;
 pub use write::{Checkpoint, StatsWriter};
 
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use super::Gram;
 use super::{ActivationStats, ColumnNorms};
+use crate::element::Element;
 use crate::error::{Error, Result};
 
 /// The key in a file's metadata that says what the file is.
@@ -73,6 +76,7 @@ const VERSION: &str = "1";
 
 /// The statistics of one layer, of either kind.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum LayerStats {
     /// The norms of the inputs.
     Norms(ColumnNorms),
@@ -90,6 +94,20 @@ impl LayerStats {
             Self::Norms(norms) => norms,
             #[cfg(any(feature = "faer", feature = "lapack"))]
             Self::Gram(gram) => gram,
+        }
+    }
+
+    /// Adds a batch of inputs, [tokens, features].
+    ///
+    /// # Errors
+    ///
+    /// As [`ColumnNorms::update`] and [`Gram::update`](crate::Gram::update). After an error the
+    /// statistics are as before.
+    pub fn update<A: Element>(&mut self, batch: &ArrayRef2<A>) -> Result<()> {
+        match self {
+            Self::Norms(norms) => norms.update(batch),
+            #[cfg(any(feature = "faer", feature = "lapack"))]
+            Self::Gram(gram) => gram.update(batch),
         }
     }
 

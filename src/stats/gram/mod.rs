@@ -9,7 +9,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayRef2};
+use ndarray::{Array2, ArrayRef2, ArrayView1};
 
 use super::{ActivationStats, ColumnNorms};
 use crate::element::{Element, Real};
@@ -40,7 +40,7 @@ pub(super) use stored::StoredGram;
 /// are added up in `f64`. The error of an entry is that of one `f32` block, about 10⁻⁷ of dⱼ dₖ
 /// with dⱼ = √Gⱼⱼ, however many tokens there are; the diagonal is summed in `f64` throughout.
 /// Products are computed in `f64` for `f64` inputs, for tokens whose weights are below 10⁻⁶ or
-/// above 10⁶, and for a block with a feature whose largest value is above 9 · 10¹⁵ or below
+/// above 10⁶, or neither 1 nor those of values between 10⁻³⁰ and 10³⁰, and for a block with a feature whose largest value is above 9 · 10¹⁵ or below
 /// 3 · 10⁻¹⁶. Blocks are cut by the number of tokens seen, so the result has the same bits however
 /// the tokens are cut into batches.
 ///
@@ -67,7 +67,7 @@ pub(super) use stored::StoredGram;
 ///
 /// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
 /// arXiv 2301.00774, section 3.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Deserialize),
@@ -83,24 +83,42 @@ pub struct Gram {
     backend: Backend,
 }
 
+/// Whether all values of a token, times the root of its weight, keep their digits in `f32`.
+fn scales_in_range<A: Element>(token: &ArrayView1<'_, A>, root: f64) -> bool {
+    let keeps_digits = |x: f64| x == 0.0 || (1e-30..=1e30).contains(&x.abs());
+    root == 1.0
+        || (1e-3..=1e3).contains(&root) && token.iter().all(|x| keeps_digits(x.widen().as_f64()))
+}
+
+/// Statistics are equal that have seen the same, whatever backend goes on with them.
+impl PartialEq for Gram {
+    fn eq(&self, other: &Self) -> bool {
+        self.norms == other.norms
+            && self.folded == other.folded
+            && self.narrow == other.narrow
+            && self.wide == other.wide
+    }
+}
+
 impl Gram {
     /// Statistics of a layer with `features` inputs that has seen nothing yet, computed by the
     /// default [`Backend`].
     #[must_use]
     pub fn new(features: usize) -> Self {
-        Self::with_backend(features, Backend::default())
-    }
-
-    /// Statistics computed by a given backend.
-    #[must_use]
-    pub fn with_backend(features: usize, backend: Backend) -> Self {
         Self {
             norms: ColumnNorms::new(features),
             folded: Symmetric::default(),
             narrow: Block::new(features),
             wide: Block::new(features),
-            backend,
+            backend: Backend::default(),
         }
+    }
+
+    /// What computes products from now on. Stored statistics do not tell.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
     }
 
     /// Adds a batch of inputs, [tokens, features]: any number of tokens, any strides.
@@ -134,9 +152,8 @@ impl Gram {
         let weights = token_weights.iter().map(|&weight| f64::from(weight));
         let seen = weights.enumerate().filter(|&(_, weight)| weight != 0.0);
         let roots = seen.map(|(token, weight)| (token, weight.sqrt()));
-        // The product of an f32 and a root far from 1 might overflow, or lose digits.
         let (near, far): (Vec<_>, Vec<_>) =
-            roots.partition(|&(_, root)| (1e-3..=1e3).contains(&root));
+            roots.partition(|&(token, root)| scales_in_range(&batch.row(token), root));
         if !far.is_empty() {
             self.allocate()?;
         }

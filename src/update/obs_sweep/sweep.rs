@@ -14,6 +14,7 @@ use crate::mask::Mask;
 use crate::metric::{Scorer, settle_scores};
 use crate::parallel;
 use crate::pattern::RowRule;
+use crate::report::{ErrorBasis, RelativeError};
 use crate::stats::Gram;
 
 /// Columns that are moved together by all that lies before them: larger products are faster. A
@@ -78,12 +79,10 @@ impl<T: Real> Sweep<'_, T> {
         }
         let removed = Array2::from_shape_vec((rows, columns), removed)
             .map_err(|_| Error::TooLarge { rows, columns })?;
-        Ok(Updated {
-            removed,
-            mask,
-            relative_error: (total > 0.0).then(|| lost.max(0.0) / total),
-            damping: Some(self.factor.damping),
-        })
+        let mut updated = Updated::new(removed, mask);
+        updated.relative_error = RelativeError::new(lost, total, ErrorBasis::Gram);
+        updated.damping = Some(self.factor.damping);
+        Ok(updated)
     }
 
     /// Adds E[:, from] · R[from, columns] to these columns of `moved`, which covers a strip.
@@ -149,15 +148,14 @@ impl<T: Real> Sweep<'_, T> {
             .chunks_exact_mut(width)
             .zip(updated.chunks_exact(width))
             .enumerate();
-        let results = parallel::map(
+        parallel::try_each(
             work.collect(),
             || (),
             |(), (row, (scores, weights))| {
                 self.score(row, block.start, weights, scores);
                 self.settle(scores, |j| (row, block.start + j), |j| weights[j])
             },
-        );
-        results.into_iter().collect::<Result<()>>()?;
+        )?;
         let scores = ArrayView2::from_shape((rows, width), &scores[..])
             .map_err(|_| Error::TooLarge { rows, columns })?;
         let pattern = self.task.pattern;

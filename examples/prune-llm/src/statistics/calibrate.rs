@@ -8,7 +8,7 @@ use crate::{
     progress::Progress,
     resume::Unfinished,
     sample, settings, setup, staging,
-    stats::InputStats,
+    statistics::inputs::InputStats,
     text::Sequences,
 };
 use anyhow::{Context, Result};

@@ -3,15 +3,16 @@
 
 pub mod calibrate;
 mod imatrix;
+pub mod inputs;
 pub mod outliers;
 
 use crate::{
     model::{Config, Tap, layer_name},
     plan::Plan,
-    stats::InputStats,
 };
 use anyhow::{Context, Result, bail, ensure};
 use imatrix::Imatrix;
+use inputs::InputStats;
 use std::{
     fs::File,
     io::Read,

@@ -1,7 +1,8 @@
 //! Inputs whose norms stand out: what makes the difference between magnitude and activations.
 
+use super::inputs::InputStats;
 use super::name;
-use crate::{model::Tap, stats::InputStats};
+use crate::model::Tap;
 use serde::{Deserialize, Serialize};
 
 /// How many times the median a norm has to be to stand out.

@@ -51,11 +51,9 @@ impl Observer for InputStats {
         // than many small ones.
         matrix::with_rows(input, |rows| {
             let rows: &ArrayRef2<f32> = &rows;
-            match stats {
-                LayerStats::Norms(norms) => norms.update(rows),
-                LayerStats::Gram(gram) => gram.update(rows),
-            }
-            .with_context(|| format!("at the input of {}", tap.readers()))
+            stats
+                .update(rows)
+                .with_context(|| format!("at the input of {}", tap.readers()))
         })
     }
 }
