@@ -255,9 +255,9 @@ impl Mask {
         set_bits(self.row_words(row))
     }
 
-    /// The words in strips of `width`, a row of words for every row. They can be written
-    /// independently of each other.
-    pub(crate) fn strips_mut(&mut self, width: usize) -> Vec<ArrayViewMut2<'_, u64>> {
+    /// The words in strips of 64 columns, a word for every row. They can be written independently of
+    /// each other.
+    pub(crate) fn strips_mut(&mut self) -> Vec<ArrayViewMut2<'_, u64>> {
         let shape = (self.rows, words_for(self.columns));
         let mut strips = Vec::new();
         // Never fails: the words are as many as that.
@@ -265,8 +265,7 @@ impl Mask {
             return strips;
         };
         while rest.ncols() > 0 {
-            let width = width.min(rest.ncols());
-            let (strip, others) = rest.split_at(Axis(1), width);
+            let (strip, others) = rest.split_at(Axis(1), 1);
             strips.push(strip);
             rest = others;
         }
@@ -353,7 +352,8 @@ impl<'a> MaskRow<'a> {
         kernels::mark_lowest(&scores[..len], count, self.words, start);
     }
 
-    /// Marks the columns from `start` on whose bits in `words` are set: `len` bits, zeros after them.
+    /// Marks the columns from `start` on whose bits in `words` are set: `len` bits, zeros after
+    /// them.
     #[cfg(any(feature = "faer", feature = "lapack"))]
     pub(crate) fn set_run(&mut self, start: usize, len: usize, words: &[u64]) {
         let (first, shift) = (start / 64, start % 64);

@@ -11,8 +11,8 @@ use common::element::TestElement;
 use common::layer::{Case, Laid, Layout, Random, Values, bits_of, gathered};
 use common::metric::{Factored, Placed};
 
-/// A layer that two tasks share, as each takes 32768 weights or more, and whose last word of marks is
-/// not full.
+/// A layer that two tasks share, as each takes 32768 weights or more, and whose last word of marks
+/// is not full.
 fn layer(values: Values) -> Case {
     Case {
         rows: 230,

@@ -29,8 +29,8 @@ impl Source {
         )?))
     }
 
-    /// A matrix of weights: of a layer's, each copy times another number near 1, so that no two rows
-    /// are the same.
+    /// A matrix of weights: of a layer's, each copy times another number near 1, so that no two
+    /// rows are the same.
     pub(crate) fn matrix(&self, rows: usize, columns: usize) -> Array2<f32> {
         match self {
             Self::Normal => Random::new().matrix(rows, columns),

@@ -84,7 +84,8 @@ macro_rules! kernel {
                     avx2(set, $($argument),*)
                 },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: `set` proves that the machine has these parts of AVX-512 and what came before.
+                // SAFETY: `set` proves that the machine has these parts of AVX-512 and what came
+                // before.
                 $crate::kernels::InstructionSet::Avx512(set) => unsafe {
                     avx512(set, $($argument),*)
                 },

@@ -35,7 +35,8 @@ pub(crate) fn mark_lowest_of_groups<T: Real>(
     }
 }
 
-/// How many of `len` scores are ranked a word at a time: those in whole words, if groups fill words.
+/// How many of `len` scores are ranked a word at a time: those in whole words, if groups fill
+/// words.
 pub(crate) fn whole_words(len: usize, of: usize) -> usize {
     if of.is_power_of_two() && of <= SMALL_GROUP {
         len / WORD * WORD

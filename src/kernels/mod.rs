@@ -3,8 +3,8 @@
 //! Every reduction runs over a fixed number of lanes, so a result has the same bits whatever
 //! instructions the compiler finds for it.
 //!
-//! This is the only folder with code that the compiler cannot check (`unsafe`): intrinsics, calls of
-//! functions that are compiled for instructions not every machine has, and a view of numbers as
+//! This is the only folder with code that the compiler cannot check (`unsafe`): intrinsics, calls
+//! of functions that are compiled for instructions not every machine has, and a view of numbers as
 //! their bits.
 #![allow(
     unsafe_code,

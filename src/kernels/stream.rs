@@ -86,8 +86,8 @@ impl<T: Real> Stream<T> {
         });
     }
 
-    /// Surveys the next run, given the bracket, room for scores in it, and where to mark those below
-    /// it and those in it.
+    /// Surveys the next run, given the bracket, room for scores in it, and where to mark those
+    /// below it and those in it.
     fn survey(
         &mut self,
         marks: &mut [u64],

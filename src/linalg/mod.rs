@@ -22,8 +22,8 @@ pub enum Backend {
     /// The faer crate: pure Rust. The default where it is built in.
     #[cfg(feature = "faer")]
     Faer,
-    /// LAPACK through ndarray-linalg, and BLAS for products where ndarray's feature `blas` is on, as
-    /// it is with each feature that links a provider.
+    /// LAPACK through ndarray-linalg, and BLAS for products where ndarray's feature `blas` is on,
+    /// as it is with each feature that links a provider.
     #[cfg(feature = "lapack")]
     Lapack,
 }

@@ -51,9 +51,9 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
     /// Fills `scores` with the scores of `weights`, which stand in `row` from column `start` on.
     ///
     /// The weights are those at the time of the call: an update may have changed them since
-    /// `prepare`. Both runs have the same length and end within the layer's columns. A score must be finite and not negative, and
-    /// depend on nothing but the arguments. Whatever the score of a weight that is already zero,
-    /// it counts as 0.
+    /// `prepare`. Both runs have the same length and end within the layer's columns. A score must
+    /// be finite and not negative, and depend on nothing but the arguments. Whatever the score of a
+    /// weight that is already zero, it counts as 0.
     fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]);
 
     /// Promises that for weights no larger than `largest` in magnitude every score is finite and
@@ -68,9 +68,9 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
     }
 
     /// The factor of each column of the layer, finite and not negative, if the score of a weight is
-    /// its magnitude times that and nothing else: exactly what [`score`](Self::score) gives. Rows are
-    /// then decided in the same step as they are scored, where the pattern allows it. By default
-    /// scores are something else; columns for which there is no factor are scored as ever.
+    /// its magnitude times that and nothing else: exactly what [`score`](Self::score) gives. Rows
+    /// are then decided in the same step as they are scored, where the pattern allows it. By
+    /// default scores are something else; columns for which there is no factor are scored as ever.
     fn factors(&self) -> Option<&[T]> {
         None
     }

@@ -36,6 +36,21 @@ use crate::stats::ActivationStats;
 /// n³/6 multiplications with an addition each and n² numbers of memory for n inputs, then two
 /// multiplications a weight. Within a sweep, which has factored the matrix, only the latter.
 ///
+/// # Example
+///
+/// ```
+/// use wanda::{Gram, Obs, Pattern, Pruner, ndarray::array};
+///
+/// let mut gram = Gram::new(3);
+/// gram.update(&array![[1.0_f32, 1.0, 0.0], [2.0, 2.0, 1.0], [1.0, 1.1, 3.0]])?;
+/// let w = array![[2.0_f32, 1.0, 1.0]];
+/// let mask = Pruner::new(Obs::new(), Pattern::PerOutput(0.4)).mask(&w, &gram)?;
+/// // The first two inputs are nearly the same, so the second weight can make up for the first,
+/// // although that is the largest.
+/// assert_eq!(mask.iter().collect::<Vec<_>>(), [(0, 0)]);
+/// # Ok::<(), wanda::Error>(())
+/// ```
+///
 /// # Reference
 ///
 /// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",

@@ -35,7 +35,7 @@ pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result
     if rows == 0 {
         return Ok(mask);
     }
-    let strips = mask.strips_mut(1).into_iter().enumerate().collect();
+    let strips = mask.strips_mut().into_iter().enumerate().collect();
     parallel::try_each(strips, Strip::default, |strip, (i, mut words)| {
         let start = i * WORD;
         let part = Part {
@@ -121,14 +121,12 @@ impl<T: Real> Strip<T> {
         const LEAST: usize = 16;
         /// Rows that are next to each other.
         const RUN: usize = 4;
-        /// The multiples of an odd number jump about.
-        const MIXER: usize = 0x9E37_79B9;
         let rows = part.rows();
         let size = (rows / ONE_IN).clamp(LEAST.min(rows), MOST);
         self.sample.resize(size, [T::zero(); WORD]);
         let stride = rows / size * RUN;
         for (i, run) in self.sample.chunks_mut(RUN).enumerate() {
-            let aside = (i.wrapping_mul(MIXER) >> 16) % (stride - run.len() + 1);
+            let aside = super::scattered(i, stride - run.len() + 1);
             part.read((i * stride + aside).min(rows - run.len()), run)?;
         }
         Ok(())

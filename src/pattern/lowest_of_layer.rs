@@ -17,11 +17,37 @@ use crate::parallel::{self, rows_a_task};
 /// # Example
 ///
 /// ```
-/// use wanda::LayerCut;
+/// use wanda::{LayerCut, Magnitude, Mask, NoStats, Pruner, Result, Rows, SparsityPattern};
 ///
-/// // Everything that scores up to 0.5, whatever its place.
-/// let cut = LayerCut { threshold: 0.5_f32, ties_before: (0, usize::MAX) };
-/// # let _ = cut;
+/// /// Prunes whatever scores up to a number, wherever it is.
+/// #[derive(Debug)]
+/// struct UpTo(f32);
+///
+/// impl UpTo {
+///     fn cut(&self) -> LayerCut<f32> {
+///         LayerCut { threshold: self.0, ties_before: (0, usize::MAX) }
+///     }
+/// }
+///
+/// impl SparsityPattern for UpTo {
+///     fn check(&self, _: usize, _: usize) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
+///         self.cut().project(scores)
+///     }
+///
+///     fn layer_cut(&self, _: &dyn Rows<f32>) -> Result<Option<LayerCut<f32>>> {
+///         Ok(Some(self.cut()))
+///     }
+/// }
+///
+/// let mut w = wanda::ndarray::array![[0.1_f32, -3.0], [0.5, -0.6]];
+/// let report = Pruner::new(Magnitude, UpTo(0.5)).prune(&mut w, &NoStats)?;
+/// assert_eq!(w, wanda::ndarray::array![[0.0, -3.0], [0.0, -0.6]]);
+/// assert_eq!(report.pruned(), 2);
+/// # Ok::<(), wanda::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerCut<T> {
@@ -59,8 +85,13 @@ impl<T: Real> LayerCut<T> {
         kernels::mark_up_to_cut(after, self.threshold, 0, marks, end);
     }
 
-    /// Marks all weights of a layer that go.
-    pub(super) fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+    /// Marks all weights of a layer that go, in a mask of the shape of `scores`.
+    ///
+    /// # Errors
+    ///
+    /// What reading `scores` gives, and [`Error::TooLarge`](crate::Error::TooLarge) if there is no
+    /// memory for the mask.
+    pub fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
         super::mark_rows(scores, |row, scores, marks| {
             self.mark(row, scores, marks.words_mut());
         })
@@ -179,8 +210,6 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
     const PLACES: usize = 2048;
     const TASK: usize = 256;
     const RUN: usize = 16;
-    /// The multiples of an odd number jump about.
-    const MIXER: usize = 0x9E37_79B9;
     let (rows, columns) = scores.dim();
     let run = RUN.min(columns);
     let mut sample = vec![T::zero(); PLACES * run];
@@ -190,7 +219,7 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
         || (),
         |(), (task, runs)| {
             for (place, run) in (task * TASK..).zip(runs.chunks_exact_mut(run)) {
-                let start = (place.wrapping_mul(MIXER) >> 16) % (columns - run.len() + 1);
+                let start = super::scattered(place, columns - run.len() + 1);
                 scores.read(place * rows / PLACES, start, run)?;
             }
             Ok(())

@@ -457,6 +457,13 @@ impl<T: Real> SparsityPattern<T> for Pattern {
     }
 }
 
+/// A number less than `len`, which is not 0. It jumps about while `i` counts up.
+fn scattered(i: usize, len: usize) -> usize {
+    /// The multiples of an odd number jump about.
+    const MIXER: usize = 0x9E37_79B9;
+    (i.wrapping_mul(MIXER) >> 16) % len
+}
+
 /// How many weights a layer has.
 ///
 /// # Errors

@@ -2,6 +2,8 @@
 
 mod cost;
 mod decider;
+#[cfg(any(feature = "faer", feature = "lapack"))]
+mod dense;
 mod rows;
 mod scores;
 mod subtraction;
@@ -29,11 +31,11 @@ use scores::LayerScores;
 /// # Semantics
 ///
 /// A weight that is already zero counts as one of score 0, so it is among the first to be pruned
-/// and counts towards what the pattern asks for; pruning twice is the same as pruning once (but
-/// for [`Pattern::Cumulative`](crate::Pattern::Cumulative), which looks for a new α).
-/// Pruned weights become `+0.0`; all others keep their bits, unless there is an
-/// [update](Self::update). A matrix without weights is pruned to nothing, even if calibration saw no
-/// tokens; shapes have to fit all the same.
+/// and counts towards what the pattern asks for; pruning twice is the same as pruning once (but for
+/// [`Pattern::Cumulative`](crate::Pattern::Cumulative), which looks for a new α). Pruned weights
+/// become `+0.0`; all others keep their bits, unless there is an [update](Self::update). A matrix
+/// without weights is pruned to nothing, even if calibration saw no tokens; shapes have to fit all
+/// the same.
 ///
 /// # Complexity
 ///
@@ -115,8 +117,8 @@ impl<M, P, U> Pruner<M, P, U> {
     ///
     /// [`Error::StatsShape`] and [`Error::MaskShape`] if statistics or protected weights are of
     /// another layer, [`Error::NonFiniteWeight`] with the first weight that is infinite or not a
-    /// number, [`Error::InvalidScore`], [`Error::TooManyProtected`], [`Error::TooLarge`] if there is
-    /// no memory for it; and what metric, pattern and update find wrong, for example
+    /// number, [`Error::InvalidScore`], [`Error::TooManyProtected`], [`Error::TooLarge`] if there
+    /// is no memory for it; and what metric, pattern and update find wrong, for example
     /// [`Error::NoCalibration`], [`Error::InvalidSparsity`] or [`Error::NoGram`].
     pub fn mask<A: Element>(&self, w: &ArrayRef2<A>, stats: &dyn ActivationStats) -> Result<Mask>
     where
@@ -124,7 +126,8 @@ impl<M, P, U> Pruner<M, P, U> {
         P: SparsityPattern<A::Compute>,
         U: WeightUpdate<A::Compute>,
     {
-        let largest = self.check(w, stats)?;
+        self.check(w.dim(), stats)?;
+        let largest = rows::largest_weight(w)?;
         if w.is_empty() {
             return Mask::none(w.nrows(), w.ncols());
         }
@@ -154,7 +157,8 @@ impl<M, P, U> Pruner<M, P, U> {
         U: WeightUpdate<A::Compute>,
     {
         let start = Instant::now();
-        let largest = self.check(w, stats)?;
+        self.check(w.dim(), stats)?;
+        let largest = rows::largest_weight(w)?;
         let (rows, columns) = w.dim();
         let done = if w.is_empty() {
             Done::default()
@@ -191,7 +195,7 @@ impl<M, P, U> Pruner<M, P, U> {
         #[cfg(any(feature = "faer", feature = "lapack"))]
         let dense = stats
             .gram()
-            .map(|gram| cost::Dense::of(w, gram, largest.as_f64()))
+            .map(|gram| dense::Dense::of(w, gram, largest.as_f64()))
             .transpose()?;
         let scorer = self.metric.prepare(&w.view(), stats)?;
         // If nothing can go wrong any more, each row is finished while it is at hand.
@@ -267,12 +271,15 @@ impl<M, P, U> Pruner<M, P, U> {
         }
     }
 
-    /// Checks all that can be checked beforehand and returns the largest magnitude of a weight.
-    fn check<A: Element>(&self, w: &ArrayRef2<A>, stats: &dyn ActivationStats) -> Result<A::Compute>
+    /// Checks that pattern, statistics and protected weights fit a layer of this shape.
+    fn check<T: Real>(
+        &self,
+        (rows, columns): (usize, usize),
+        stats: &dyn ActivationStats,
+    ) -> Result<()>
     where
-        P: SparsityPattern<A::Compute>,
+        P: SparsityPattern<T>,
     {
-        let (rows, columns) = w.dim();
         self.pattern.check(rows, columns)?;
         let features = stats.features();
         if features != columns && (features, stats.tokens()) != (0, 0) {
@@ -285,7 +292,7 @@ impl<M, P, U> Pruner<M, P, U> {
         if let Some(protected) = &self.protected {
             check_shape((rows, columns), protected)?;
         }
-        rows::largest_weight(w)
+        Ok(())
     }
 
     /// The scores of a layer.

@@ -119,8 +119,8 @@ impl ColumnNorms {
     ///
     /// [`Error::BatchShape`] if the batch has another number of columns,
     /// [`Error::NonFiniteActivation`] if a value is infinite or not a number,
-    /// [`Error::InvalidStatistic`] if a sum overflows, which only `f64` inputs can make it do. After
-    /// an error the statistics are as before.
+    /// [`Error::InvalidStatistic`] if a sum overflows, which only `f64` inputs can make it do.
+    /// After an error the statistics are as before.
     pub fn update<A: Element>(&mut self, batch: &ArrayRef2<A>) -> Result<()> {
         self.add(batch, None)
     }

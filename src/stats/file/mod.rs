@@ -2,8 +2,8 @@
 //!
 //! [`save`] and [`load`] handle the statistics of all layers at once. [`StatsWriter`] and
 //! [`StatsFile`] handle one layer at a time, for models whose Gram matrices do not fit in memory
-//! together. What is loaded equals what was saved, bit for bit, and goes on where it stopped. Files do
-//! not tell the backend of a Gram matrix: [`Gram::backend`](crate::Gram::backend).
+//! together. What is loaded equals what was saved, bit for bit, and goes on where it stopped. Files
+//! do not tell the backend of a Gram matrix: [`Gram::backend`](crate::Gram::backend).
 //!
 //! # Format
 //!

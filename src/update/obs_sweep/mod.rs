@@ -67,6 +67,23 @@ use sweep::Sweep;
 /// sweep and as many for the relative error. Memory: m x n numbers for E, n x n for the factor,
 /// and about m x 640 for blocks and strips of columns.
 ///
+/// # Example
+///
+/// ```
+/// use wanda::{Gram, ObsSweep, Pattern, Pruner, Wanda, ndarray::array};
+///
+/// let mut gram = Gram::new(2);
+/// gram.update(&array![[1.0_f32, 1.0], [2.0, 2.0], [1.0, 1.1]])?;
+/// let mut w = array![[1.0_f32, 3.0]];
+/// let pruner = Pruner::new(Wanda, Pattern::PerOutput(0.5)).update(ObsSweep::new());
+/// let report = pruner.prune(&mut w, &gram)?;
+/// // The weight that stays takes over the work of the one that went.
+/// assert_eq!(w[[0, 0]], 0.0);
+/// assert!((w[[0, 1]] - 4.0).abs() < 0.1);
+/// assert_eq!(report.damping(), Some(0.01));
+/// # Ok::<(), wanda::Error>(())
+/// ```
+///
 /// # Reference
 ///
 /// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
