@@ -105,16 +105,18 @@ pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> Result<Vec<T>> {
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) fn largest<T: Real>(matrix: &dyn Rows<T>) -> Result<T> {
     let (rows, columns) = matrix.dim();
-    let of_rows = parallel::map(
-        (0..rows).collect(),
+    let of_runs = parallel::map(
+        parallel::runs(rows, parallel::rows_a_task(rows, columns)),
         || vec![T::zero(); columns],
-        |buffer, row| {
-            matrix.read(row, 0, buffer)?;
-            Ok(kernels::largest(buffer))
+        |buffer, run| {
+            run.into_iter().try_fold(T::zero(), |largest, row| {
+                matrix.read(row, 0, buffer)?;
+                Ok(kernels::largest(&[largest, kernels::largest(buffer)]))
+            })
         },
     );
-    let of_rows = of_rows.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok(kernels::largest(&of_rows))
+    let of_runs = of_runs.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(kernels::largest(&of_runs))
 }
 
 /// Checks that a matrix of shape `dim` has `len` columns in `row` from `start` on.

@@ -29,6 +29,10 @@ pub(crate) fn in_turn<I, S, R>(
     scratch: impl Fn() -> S,
     work: impl Fn(&mut S, I) -> R,
 ) -> Vec<R> {
+    // Without work, there need be no memory to work in.
+    if items.is_empty() {
+        return Vec::new();
+    }
     let mut scratch = scratch();
     items
         .into_iter()

@@ -1464,3 +1464,177 @@ fn batches_that_only_pretend_to_have_so_many_numbers_are_too_large() {
         assert_eq!(stats, ColumnNorms::new(columns));
     }
 }
+
+/// A number that is seen in so many places that there is no memory for one each.
+#[test]
+fn a_row_that_no_memory_can_hold_is_too_large() {
+    let number = array![[1.0_f32]];
+    let (rows, columns) = (1, 1 << 47);
+    let w = number
+        .broadcast((rows, columns))
+        .expect("a view of one number");
+    // Looked at are the first numbers; all of them would take days.
+    let scores = Magnitude.prepare(&w, &NoStats).map(|_| ());
+    assert_eq!(scores, Err(Error::TooLarge { rows, columns }));
+}
+
+#[test]
+fn layers_without_rows_may_be_of_any_width() {
+    for columns in [1 << 40, isize::MAX as usize] {
+        let mut w = Array2::<f32>::zeros((0, columns));
+        for pattern in all_kinds(0.5) {
+            assert_eq!(validate(&w, &pattern), Ok(()), "{pattern}");
+        }
+        let report = prune_layer(&mut w, &NoStats, Pattern::PerOutput(0.5));
+        assert_eq!(report.expect("nothing to prune").pruned(), 0);
+    }
+}
+
+/// Scores whose shape is another one whenever it is asked for.
+#[derive(Default)]
+struct Shifting {
+    asked: std::sync::atomic::AtomicUsize,
+}
+
+impl Rows<f32> for Shifting {
+    fn dim(&self) -> (usize, usize) {
+        let asked = self
+            .asked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        [(130, 70), (3, 200), (500, 2), (0, 0)][asked % 4]
+    }
+
+    fn read(&self, row: usize, start: usize, out: &mut [f32]) -> Result<()> {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = ((row * 7 + (start + i) * 13) % 31) as f32;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_layer_that_changes_its_shape_is_no_reason_to_panic() {
+    for pattern in all_kinds(0.5) {
+        let mask = pattern.project(&Shifting::default()).expect("a mask");
+        assert_eq!(mask.dim(), (130, 70), "{pattern}");
+        let block = pattern.project_block(&Shifting::default(), 70..140, 200);
+        assert_eq!(block.expect("a mask").dim(), (130, 70), "{pattern}");
+        let cut = SparsityPattern::<f32>::layer_cut(&pattern, &Shifting::default());
+        assert!(cut.is_ok(), "{pattern}");
+    }
+}
+
+#[test]
+fn rules_and_scorers_that_are_given_runs_of_wrong_lengths_do_not_panic() {
+    /// A rule of this crate, asked about more scores than there are marks.
+    struct TooMany<'a>(Box<dyn RowRule + 'a>);
+
+    impl RowRule for TooMany<'_> {
+        fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
+            self.0.select(&scores.repeat(3), marks);
+        }
+    }
+
+    let scores = Array2::<f32>::ones((2, 70));
+    for pattern in [
+        Pattern::PerOutput(0.5),
+        Pattern::NOfM { keep: 2, of: 4 },
+        Pattern::NOfM { keep: 1, of: 200 },
+    ] {
+        let rule = SparsityPattern::<f32>::row_rule(&pattern).expect("a rule of rows");
+        let mask = project_rows(&TooMany(rule), &scores).expect("a mask");
+        assert_eq!(mask.dim(), (2, 70), "{pattern}");
+    }
+    let stats = gathered(&Array2::<f32>::ones((1, 70)));
+    for metric in [&Magnitude as &dyn ImportanceMetric, &Wanda] {
+        let prepared = metric.prepare(&scores, &stats).expect("a scorer");
+        for (start, weights, len) in [
+            (0, 5, 3),
+            (0, 3, 5),
+            (69, 3, 3),
+            (70, 1, 1),
+            (usize::MAX, 1, 1),
+        ] {
+            prepared.score(0, start, &vec![1.0; weights], &mut vec![0.0; len]);
+        }
+    }
+}
+
+/// Statistics that know of another matrix than they have norms of.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+#[test]
+fn a_gram_matrix_of_another_layer_than_the_norms_is_refused() {
+    use wanda::{Gram, Obs, ObsSweep};
+
+    #[derive(Debug)]
+    struct Mixed {
+        norms: ColumnNorms,
+        gram: Gram,
+    }
+
+    impl ActivationStats for Mixed {
+        fn features(&self) -> usize {
+            self.norms.features()
+        }
+
+        fn tokens(&self) -> u64 {
+            self.norms.tokens()
+        }
+
+        fn sums_of_squares(&self) -> &[f64] {
+            self.norms.sums_of_squares()
+        }
+
+        fn gram(&self) -> Option<&Gram> {
+            Some(&self.gram)
+        }
+    }
+
+    let w = Array2::from_shape_fn((2, 4), |(i, j)| (1 + i + j) as f32);
+    let norms = gathered(&Array2::<f32>::ones((3, 4)));
+    for features in [2, 7] {
+        let mut gram = Gram::new(features);
+        gram.update(&Array2::<f32>::ones((3, features)))
+            .expect("finite inputs");
+        let stats = Mixed {
+            norms: norms.clone(),
+            gram,
+        };
+        let expected = Error::StatsShape {
+            rows: 2,
+            columns: 4,
+            features,
+        };
+        let half = Pattern::PerOutput(0.5);
+        assert_eq!(refuses(&Pruner::new(Magnitude, half), &w, &stats), expected);
+        assert_eq!(
+            refuses(&Pruner::new(Obs::new(), half), &w, &stats),
+            expected
+        );
+        let sweep = Pruner::new(Wanda, half).update(ObsSweep::new());
+        assert_eq!(refuses(&sweep, &w, &stats), expected);
+        let scorer = Obs::new().prepare(&w, &stats).map(|_: Box<dyn Scorer>| ());
+        assert_eq!(scorer, Err(expected));
+    }
+    let stats = Mixed {
+        norms,
+        gram: Gram::new(4),
+    };
+    for error in [
+        refuses(
+            &Pruner::new(Obs::new(), Pattern::PerOutput(0.5)),
+            &w,
+            &stats,
+        ),
+        refuses(
+            &Pruner::new(Wanda, Pattern::PerOutput(0.5)).update(ObsSweep::new()),
+            &w,
+            &stats,
+        ),
+    ] {
+        assert!(
+            matches!(error, Error::NoCalibration { tokens: 0, .. }),
+            "{error}"
+        );
+    }
+}

@@ -564,3 +564,60 @@ mod backends {
         }
     }
 }
+
+/// Multiplied by a power of two, weights give the same mask and error, and new weights that are
+/// multiplied by it.
+#[test]
+fn the_size_of_weights_changes_nothing_but_the_size_of_what_stays() {
+    let job = Job::new(20, 70, 300);
+    let gram = gram_of(&job.inputs::<f32>());
+    let prune = |exponent: i32, by_sweep: bool| {
+        let scale = 2_f32.powi(exponent);
+        let mut w = job.weights::<f32>().mapv(|w| w * scale);
+        let report = if by_sweep {
+            wanda::sparsegpt_layer(&mut w, &gram, Pattern::PerOutput(0.5))
+        } else {
+            Pruner::new(Obs::new(), Pattern::PerOutput(0.5)).prune(&mut w, &gram)
+        };
+        let report = report.expect("finite weights");
+        let error = report
+            .relative_error()
+            .expect("an output other than zero")
+            .value();
+        (w.mapv(|w| f64::from(w) / f64::from(scale)), error)
+    };
+    for by_sweep in [false, true] {
+        let (expected, expected_error) = prune(0, by_sweep);
+        for exponent in [-120, -70, 70, 124] {
+            let (found, error) = prune(exponent, by_sweep);
+            let off = (error - expected_error).abs();
+            assert!(
+                off < 1e-5 * expected_error,
+                "2^{exponent}: {error}, not {expected_error}"
+            );
+            for (found, expected) in found.iter().zip(&expected) {
+                let off = (found - expected).abs();
+                assert!(off < 1e-5, "2^{exponent}: {found}, not {expected}");
+                assert_eq!(*found == 0.0, *expected == 0.0, "2^{exponent}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_smallest_weights_there_are_can_be_scored() {
+    let job = Job::new(5, 40, 100);
+    let gram = gram_of(&job.inputs::<f32>());
+    // Whole numbers, and as many times the smallest number.
+    let whole = job
+        .weights::<f32>()
+        .mapv(|w| 1.0 + (50.0 * w.abs()).round());
+    let smallest = f32::from_bits(1);
+    let pruner = Pruner::new(Obs::new(), Pattern::PerOutput(0.5));
+    let expected = pruner.mask(&whole, &gram).expect("finite weights");
+    let tiny = whole.mapv(|w| w * smallest);
+    assert_eq!(pruner.mask(&tiny, &gram), Ok(expected));
+    let mut swept = tiny;
+    let report = wanda::sparsegpt_layer(&mut swept, &gram, Pattern::PerOutput(0.5));
+    assert_eq!(report.expect("finite weights").pruned(), 100);
+}

@@ -265,6 +265,34 @@ mod gram {
         assert_eq!(back.ok(), Some(report));
     }
 
+    /// Neither the products that were added up nor the tokens that wait can be larger than the norms of
+    /// all tokens, nor both together.
+    #[test]
+    fn products_larger_than_the_norms_are_refused() {
+        let gram = stored(&gram_of(&array![[1.0_f32, 1.0]]));
+        for (narrow, wide) in [
+            (json!([1.0, 5.0]), json!([])),
+            (json!([]), json!([1e300, 1e300])),
+            (json!([]), json!([1.0, 1.1])),
+        ] {
+            let mut damaged = gram.clone();
+            damaged["narrow"] = narrow;
+            damaged["wide"] = wide;
+            let error = serde_json::from_value::<Gram>(damaged).expect_err("damaged data");
+            assert!(error.to_string().contains("their norms allow"), "{error}");
+        }
+        // A block of small tokens, and a large one that waits: what that one allows is not theirs.
+        let mut gram = gram_of(&Array2::<f32>::from_elem((2048, 2), 0.01));
+        gram.update(&array![[10.0_f32, 10.0]])
+            .expect("finite inputs");
+        let mut damaged = stored(&gram);
+        let entry = damaged["folded"]["entries"][2].as_f64().expect("a sum");
+        assert!((entry - 0.2048).abs() < 1e-5, "{entry}");
+        damaged["folded"]["entries"][2] = json!(50.0);
+        let error = serde_json::from_value::<Gram>(damaged).expect_err("damaged data");
+        assert!(error.to_string().contains("their norms allow"), "{error}");
+    }
+
     #[test]
     fn a_gram_matrix_of_another_size_is_refused() {
         let gram = stored(&large());

@@ -201,6 +201,25 @@ fn files_of_another_length_are_refused() {
     assert_refused(&lying, &["its header", "it claims 18446744073709551615"]);
 }
 
+/// No memory is taken for what a damaged length claims.
+#[test]
+fn a_header_of_hundreds_of_megabytes_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("claims.safetensors");
+    std::fs::write(&path, 200_000_000_u64.to_le_bytes()).expect("room for a few bytes");
+    let file = std::fs::File::options().write(true).open(&path);
+    // Nothing is written, so it takes no room.
+    file.and_then(|file| file.set_len(300_000_000))
+        .expect("an empty space");
+    let error = StatsFile::open(&path).expect_err("too large a header");
+    assert!(
+        error
+            .to_string()
+            .contains("it claims 200000000 bytes, more than 100000000"),
+        "{error}"
+    );
+}
+
 /// Tensors of a file written by other means.
 struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 

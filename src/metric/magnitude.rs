@@ -4,7 +4,7 @@ use super::scaled::ScaledMagnitude;
 use super::{ImportanceMetric, Scorer};
 use crate::element::Real;
 use crate::error::Result;
-use crate::matrix::Rows;
+use crate::matrix::{Rows, zeros};
 use crate::stats::ActivationStats;
 
 /// The size of the weight alone. Needs no calibration: [`NoStats`](crate::NoStats) will do.
@@ -47,7 +47,8 @@ impl<T: Real> ImportanceMetric<T> for Magnitude {
         weights: &dyn Rows<T>,
         _: &'a dyn ActivationStats,
     ) -> Result<Box<dyn Scorer<T> + 'a>> {
-        let columns = weights.dim().1;
-        Ok(Box::new(ScaledMagnitude::new(vec![T::one(); columns])))
+        let mut factors = zeros(1, weights.dim().1)?;
+        factors.fill(T::one());
+        Ok(Box::new(ScaledMagnitude::new(factors)))
     }
 }

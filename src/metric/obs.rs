@@ -2,7 +2,7 @@
 
 use super::{ImportanceMetric, Scorer};
 use crate::element::{Real, inverse_power_of_two};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg::{Backend, factorize};
 use crate::matrix::{Rows, largest};
 use crate::stats::ActivationStats;
@@ -111,20 +111,21 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         let (diagonal, damping) = if let Some(diagonal) = stats.factor_diagonal() {
             (diagonal.to_vec(), None)
         } else {
-            crate::stats::required_sums(stats, name, weights.dim())?;
-            let gram = stats.gram().ok_or_else(|| Error::NoGram {
-                what: name.to_owned(),
-            })?;
+            let gram = crate::stats::required_gram(stats, name, weights.dim())?;
             let factor = factorize::<T>(self.backend, gram, self.damping)?;
             (factor.diagonal(), Some(factor.damping))
         };
-        // Scores are scaled by a power of two, so that their squares neither overflow nor vanish.
-        let scale = inverse_power_of_two(largest(weights)?.as_f64());
+        // Scores are scaled by a power of two, so that their squares neither overflow nor vanish: the
+        // factors are brought near 1, and then the weights, as far as factors can do that.
+        let highest = diagonal.iter().copied().fold(0.0, f64::max);
+        let most = inverse_power_of_two(T::min_positive_value().as_f64());
+        let scale = inverse_power_of_two(largest(weights)?.as_f64()).min(most);
+        let scale = |x: f64| x * inverse_power_of_two(highest) * scale;
         // The weights of dead inputs go first: no output depends on them.
         let energies = stats.sums_of_squares();
         let live = |(x, &energy)| if energy == 0.0 { 0.0 } else { x };
         let diagonal = diagonal.into_iter().zip(energies).map(live);
-        let diagonal = diagonal.map(|x| T::from_f64(x * scale));
+        let diagonal = diagonal.map(|x| T::from_f64(scale(x)));
         Ok(Box::new(ObsScorer {
             diagonal: diagonal.collect(),
             damping,
@@ -140,7 +141,7 @@ struct ObsScorer<T> {
 
 impl<T: Real> Scorer<T> for ObsScorer<T> {
     fn score(&self, _: usize, start: usize, weights: &[T], scores: &mut [T]) {
-        let factors = &self.diagonal[start..];
+        let factors = self.diagonal.get(start..).unwrap_or(&[]);
         for ((score, &weight), &factor) in scores.iter_mut().zip(weights).zip(factors) {
             let root = weight * factor;
             *score = root * root;

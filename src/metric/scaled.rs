@@ -20,7 +20,9 @@ impl<T: Real> ScaledMagnitude<T> {
 
 impl<T: Real> Scorer<T> for ScaledMagnitude<T> {
     fn score(&self, _: usize, start: usize, weights: &[T], scores: &mut [T]) {
-        kernels::scaled_abs(weights, &self.factors[start..], scores);
+        let factors = self.factors.get(start..).unwrap_or(&[]);
+        let len = weights.len().min(scores.len()).min(factors.len());
+        kernels::scaled_abs(&weights[..len], &factors[..len], &mut scores[..len]);
     }
 
     fn promises_valid_scores(&self, largest: T) -> bool {

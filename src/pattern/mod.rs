@@ -360,6 +360,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
     }
 
     fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
+        let scores = &Steady::new(scores);
         let (rows, columns) = scores.dim();
         SparsityPattern::<T>::check(self, rows, columns)?;
         let weights = area(rows, columns)?;
@@ -375,6 +376,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
     }
 
     fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+        let scores = &Steady::new(scores);
         let (height, columns) = scores.dim();
         SparsityPattern::<T>::check(self, height, columns)?;
         let weights = area(height, columns)?;
@@ -408,6 +410,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
         block: Range<usize>,
         columns: usize,
     ) -> Result<Mask> {
+        let scores = &Steady::new(scores);
         let (rows, width) = scores.dim();
         SparsityPattern::<T>::check(self, rows, columns)?;
         check_block(width, &block, columns)?;
@@ -454,6 +457,33 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             }
             _ => validate::validate_projection::<T>(self, zeros),
         }
+    }
+}
+
+/// Scores that are asked for their shape but once, so that it cannot change on the way.
+struct Steady<'a, T> {
+    scores: &'a dyn Rows<T>,
+    dim: (usize, usize),
+}
+
+impl<'a, T: Real> Steady<'a, T> {
+    fn new(scores: &'a dyn Rows<T>) -> Self {
+        let dim = scores.dim();
+        Self { scores, dim }
+    }
+}
+
+impl<T: Real> Rows<T> for Steady<'_, T> {
+    fn dim(&self) -> (usize, usize) {
+        self.dim
+    }
+
+    fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()> {
+        self.scores.read(row, start, out)
+    }
+
+    fn read_block(&self, row: usize, start: usize, width: usize, out: &mut [T]) -> Result<()> {
+        self.scores.read_block(row, start, width, out)
     }
 }
 

@@ -24,6 +24,7 @@ impl NOfM {
 
 impl<T: Real> RowRule<T> for NOfM {
     fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
+        let scores = &scores[..scores.len().min(marks.columns())];
         kernels::mark_lowest_of_groups(scores, self.keep, self.of, marks.words_mut());
     }
 

@@ -18,7 +18,7 @@ use crate::mask::{Mask, check_shape};
 use crate::metric::{ImportanceMetric, Scorer, Wanda};
 use crate::pattern::SparsityPattern;
 use crate::report::{LayerReport, RelativeError};
-use crate::stats::ActivationStats;
+use crate::stats::{ActivationStats, check_features};
 use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 #[cfg(any(feature = "faer", feature = "lapack"))]
 use crate::{metric::Obs, stats::Gram, update::ObsSweep};
@@ -282,12 +282,12 @@ impl<M, P, U> Pruner<M, P, U> {
     {
         self.pattern.check(rows, columns)?;
         let features = stats.features();
-        if features != columns && (features, stats.tokens()) != (0, 0) {
-            return Err(Error::StatsShape {
-                rows,
-                columns,
-                features,
-            });
+        if (features, stats.tokens()) != (0, 0) {
+            check_features(features, (rows, columns))?;
+        }
+        #[cfg(any(feature = "faer", feature = "lapack"))]
+        if let Some(gram) = stats.gram() {
+            check_features(gram.features(), (rows, columns))?;
         }
         if let Some(protected) = &self.protected {
             check_shape((rows, columns), protected)?;

@@ -170,9 +170,14 @@ pub(super) fn largest_weight<A: Element>(w: &ArrayRef2<A>) -> Result<A::Compute>
             if let Some(run) = rows.as_slice() {
                 return kernels::largest(run);
             }
-            rows.rows().into_iter().fold(A::ZERO, |largest, row| {
-                kernels::largest(&[largest, kernels::largest(contiguous(&row, buffer))])
-            })
+            let mut largest = A::ZERO;
+            for part in rows.axis_chunks_iter(Axis(1), CHUNK) {
+                for run in part.rows() {
+                    let run = contiguous(&run, buffer);
+                    largest = kernels::largest(&[largest, kernels::largest(run)]);
+                }
+            }
+            largest
         },
     );
     let largest = kernels::largest(&largest).widen();
@@ -188,7 +193,7 @@ pub(super) fn largest_weight<A: Element>(w: &ArrayRef2<A>) -> Result<A::Compute>
     Ok(largest)
 }
 
-/// A row as a run: the row itself where it is one, else a copy.
+/// A part of a row as a run: itself where it is one, else a copy.
 fn contiguous<'a, A: Copy>(row: &'a ArrayView1<'_, A>, buffer: &'a mut Vec<A>) -> &'a [A] {
     if let Some(run) = row.as_slice() {
         return run;

@@ -84,14 +84,41 @@ pub fn required_sums<'a>(
             tokens: stats.tokens(),
         });
     }
-    let (rows, columns) = dim;
-    if sums.len() == columns {
-        Ok(sums)
-    } else {
-        Err(Error::StatsShape {
-            rows,
-            columns,
-            features: sums.len(),
-        })
+    check_features(sums.len(), dim)?;
+    Ok(sums)
+}
+
+/// The Gram matrix, for what cannot do without, of a layer whose rows and columns are `dim`.
+///
+/// # Errors
+///
+/// As [`required_sums`], of the matrix as well, and [`Error::NoGram`] if there is none.
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) fn required_gram<'a>(
+    stats: &'a dyn ActivationStats,
+    what: &str,
+    dim: (usize, usize),
+) -> Result<&'a Gram> {
+    required_sums(stats, what, dim)?;
+    let gram = stats.gram().ok_or_else(|| Error::NoGram {
+        what: what.to_owned(),
+    })?;
+    required_sums(gram, what, dim)?;
+    Ok(gram)
+}
+
+/// Checks that statistics of so many features are those of a layer of this shape.
+///
+/// # Errors
+///
+/// [`Error::StatsShape`] if they are not.
+pub(crate) fn check_features(features: usize, (rows, columns): (usize, usize)) -> Result<()> {
+    if features == columns {
+        return Ok(());
     }
+    Err(Error::StatsShape {
+        rows,
+        columns,
+        features,
+    })
 }

@@ -197,6 +197,9 @@ impl StatsFile {
     }
 }
 
+/// Bytes that the header of a safetensors file may have, as other readers of the format say too.
+const MAX_HEADER: u64 = 100_000_000;
+
 /// The header of a safetensors file, and where the tensors begin.
 fn read_header(path: &Path, file: &mut File) -> Result<(Metadata, u64)> {
     let wrong = |reason: String| damaged(path, "its header", reason);
@@ -212,6 +215,11 @@ fn read_header(path: &Path, file: &mut File) -> Result<(Metadata, u64)> {
         .checked_add(8)
         .filter(|&start| start <= size)
         .ok_or_else(|| wrong(format!("it claims {len} of the file's {size} bytes")))?;
+    if len > MAX_HEADER {
+        return Err(wrong(format!(
+            "it claims {len} bytes, more than {MAX_HEADER}"
+        )));
+    }
     let mut text = Vec::new();
     file.take(len).read_to_end(&mut text).map_err(refused)?;
     let header: Metadata = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;

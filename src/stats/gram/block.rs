@@ -135,6 +135,15 @@ impl<T: Real> Block<T> {
         batch?.ok()
     }
 
+    /// Adds the squares of all tokens to the sums of the features.
+    #[cfg(any(feature = "serde", feature = "safetensors"))]
+    pub(super) fn add_squares(&self, sums: &mut [f64]) {
+        for (sum, values) in sums.iter_mut().zip(self.values.chunks_exact(TOKENS)) {
+            let tokens = &values[..self.tokens];
+            *sum += tokens.iter().map(|x| x.as_f64().powi(2)).sum::<f64>();
+        }
+    }
+
     /// The tokens one after the other.
     pub(super) fn to_tokens(&self) -> Vec<T> {
         let mut tokens = Vec::with_capacity(self.tokens * self.features.min(self.values.len()));

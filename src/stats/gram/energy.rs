@@ -18,7 +18,16 @@ impl Gram {
     ///
     /// m n² / 2 multiplications and additions for m rows and n inputs.
     pub(crate) fn output_energy<T: Real>(&self, a: &[T], scale: f64) -> f64 {
+        /// Weights between this and its inverse, times n entries near 1, are in the range of any type.
+        const LARGE: f64 = 1e18;
         let n = self.diagonal().len();
+        let mut scaled = Vec::new();
+        let (a, scale) = if (1.0 / LARGE..=LARGE).contains(&scale) {
+            (a, scale)
+        } else {
+            scaled.extend(a.iter().map(|x| T::from_f64(x.as_f64() * scale)));
+            (&scaled[..], 1.0)
+        };
         let a = Panel::new(a, n);
         let (mut form, mut product) = (Vec::new(), Vec::new());
         let mut energy = 0.0;

@@ -86,7 +86,8 @@ pub struct Gram {
 /// Whether all values of a token, times the root of its weight, keep their digits in `f32`.
 fn scales_in_range<A: Element>(token: &ArrayView1<'_, A>, root: f64) -> bool {
     let keeps_digits = |x: f64| x == 0.0 || (1e-30..=1e30).contains(&x.abs());
-    root == 1.0
+    // Exactly 1 is not multiplied by.
+    root.to_bits() == 1.0_f64.to_bits()
         || (1e-3..=1e3).contains(&root) && token.iter().all(|x| keeps_digits(x.widen().as_f64()))
 }
 

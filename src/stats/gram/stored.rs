@@ -78,14 +78,30 @@ impl TryFrom<StoredGram<'_>> for Gram {
 
 impl Gram {
     /// Refuses products that no inputs with these norms have: by Cauchy and Schwarz, no product of
-    /// two inputs is larger than that of their norms.
+    /// two inputs is larger than that of their norms. The norms are those of the tokens whose products
+    /// were added up: without the tokens that wait, which cannot have larger ones than all.
     fn check_products(&self) -> Result<()> {
         /// More than what rounding in blocks of `f32` products can add.
         const SLACK: f64 = 1.0 + 1e-3;
+        /// More than what rounding tokens to `f32` can add to a sum of squares, relative to it.
+        const ROUNDING: f64 = 1e-6;
         // Squares so small that they were lost are made up for.
         let lost = self.norms.tokens() as f64 * f64::MIN_POSITIVE;
         let sums = self.norms.sums_of_squares();
-        let norms: Vec<f64> = sums.iter().map(|sum| (sum + lost).sqrt()).collect();
+        let mut waiting = vec![0.0; sums.len()];
+        self.narrow.add_squares(&mut waiting);
+        self.wide.add_squares(&mut waiting);
+        let left = sums.iter().zip(&waiting);
+        let left: Vec<f64> = left
+            .map(|(sum, waiting)| sum * (1.0 + ROUNDING) + lost - waiting)
+            .collect();
+        if let Some(feature) = left.iter().position(|&left| left < 0.0) {
+            return Err(Error::ImpossibleProduct {
+                features: (feature, feature),
+                product: waiting[feature],
+            });
+        }
+        let norms: Vec<f64> = left.into_iter().map(f64::sqrt).collect();
         for columns in self.folded.panels() {
             let rows = self.folded.panel(&columns).chunks_exact(columns.len());
             for (j, row) in (columns.start..).zip(rows) {

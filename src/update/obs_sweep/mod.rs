@@ -159,10 +159,8 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
             return Err(Error::InvalidBlockSize);
         }
         let (_, columns) = task.weights.dim();
-        let energies = crate::stats::required_sums(task.stats, "obs sweep", task.weights.dim())?;
-        let gram = task.stats.gram().ok_or_else(|| Error::NoGram {
-            what: "obs sweep".to_owned(),
-        })?;
+        let gram = crate::stats::required_gram(task.stats, "obs sweep", task.weights.dim())?;
+        let energies = gram.sums_of_squares();
         let factor = factorize::<T>(self.backend, gram, self.damping)?;
         let factored = Factored {
             gram,
