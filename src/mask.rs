@@ -255,8 +255,8 @@ impl Mask {
         set_bits(self.row_words(row))
     }
 
-    /// The words in strips of 64 columns, a word for every row. They can be written independently of
-    /// each other.
+    /// The words in strips of 64 columns, a word for every row. They can be written independently
+    /// of each other.
     pub(crate) fn strips_mut(&mut self) -> Vec<ArrayViewMut2<'_, u64>> {
         let shape = (self.rows, words_for(self.columns));
         let mut strips = Vec::new();

@@ -265,8 +265,8 @@ mod gram {
         assert_eq!(back.ok(), Some(report));
     }
 
-    /// Neither the products that were added up nor the tokens that wait can be larger than the norms of
-    /// all tokens, nor both together.
+    /// Neither the products that were added up nor the tokens that wait can be larger than the
+    /// norms of all tokens, nor both together.
     #[test]
     fn products_larger_than_the_norms_are_refused() {
         let gram = stored(&gram_of(&array![[1.0_f32, 1.0]]));

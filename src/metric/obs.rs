@@ -56,6 +56,13 @@ use crate::stats::ActivationStats;
 /// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
 /// arXiv 2301.00774, equation 5; Hassibi, Stork, Wolff, "Optimal Brain Surgeon and general
 /// network pruning", 1993.
+///
+/// [`Error::NoCalibration`]: crate::Error::NoCalibration
+/// [`Error::StatsShape`]: crate::Error::StatsShape
+/// [`Error::NoGram`]: crate::Error::NoGram
+/// [`Error::InvalidDamping`]: crate::Error::InvalidDamping
+/// [`Error::NotPositiveDefinite`]: crate::Error::NotPositiveDefinite
+/// [`Error::TooLarge`]: crate::Error::TooLarge
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Obs {
     damping: f64,
@@ -115,8 +122,8 @@ impl<T: Real> ImportanceMetric<T> for Obs {
             let factor = factorize::<T>(self.backend, gram, self.damping)?;
             (factor.diagonal(), Some(factor.damping))
         };
-        // Scores are scaled by a power of two, so that their squares neither overflow nor vanish: the
-        // factors are brought near 1, and then the weights, as far as factors can do that.
+        // Scores are scaled by a power of two, so that their squares neither overflow nor vanish:
+        // the factors are brought near 1, and then the weights, as far as factors can do that.
         let highest = diagonal.iter().copied().fold(0.0, f64::max);
         let most = inverse_power_of_two(T::min_positive_value().as_f64());
         let scale = inverse_power_of_two(largest(weights)?.as_f64()).min(most);

@@ -15,8 +15,8 @@ use crate::matrix::{Rows, check_bounds};
 /// # Errors
 ///
 /// [`Error::NegativeZero`] or [`Error::PatternViolated`] with the first place that is wrong,
-/// [`Error::TooDense`] for [`Pattern::Cumulative`], and whatever is wrong with the pattern
-/// itself.
+/// [`Error::TooDense`] for [`Pattern::Cumulative`](super::Pattern::Cumulative), and whatever is
+/// wrong with the pattern itself.
 ///
 /// # Example
 ///

@@ -18,7 +18,8 @@ impl Gram {
     ///
     /// m n² / 2 multiplications and additions for m rows and n inputs.
     pub(crate) fn output_energy<T: Real>(&self, a: &[T], scale: f64) -> f64 {
-        /// Weights between this and its inverse, times n entries near 1, are in the range of any type.
+        /// Weights between this and its inverse, times n entries near 1, are in the range of any
+        /// type.
         const LARGE: f64 = 1e18;
         let n = self.diagonal().len();
         let mut scaled = Vec::new();

@@ -78,8 +78,9 @@ impl TryFrom<StoredGram<'_>> for Gram {
 
 impl Gram {
     /// Refuses products that no inputs with these norms have: by Cauchy and Schwarz, no product of
-    /// two inputs is larger than that of their norms. The norms are those of the tokens whose products
-    /// were added up: without the tokens that wait, which cannot have larger ones than all.
+    /// two inputs is larger than that of their norms. The norms are those of the tokens whose
+    /// products were added up: without the tokens that wait, which cannot have larger ones than
+    /// all.
     fn check_products(&self) -> Result<()> {
         /// More than what rounding in blocks of `f32` products can add.
         const SLACK: f64 = 1.0 + 1e-3;
