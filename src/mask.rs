@@ -124,8 +124,7 @@ impl Mask {
     /// Whether the weight is marked; `None` if there is no such weight.
     #[must_use]
     pub fn get(&self, row: usize, column: usize) -> Option<bool> {
-        (row < self.rows && column < self.columns)
-            .then(|| self.row_words(row)[column / 64] >> (column % 64) & 1 == 1)
+        (row < self.rows && column < self.columns).then(|| is_set(self.row_words(row), column))
     }
 
     /// Marks the weight, or takes its mark away.
@@ -215,7 +214,7 @@ impl Mask {
         row_starts.push(0);
         for row in 0..self.rows {
             let words = self.row_words(row);
-            columns.extend((0..self.columns).filter(|&j| words[j / 64] >> (j % 64) & 1 == 0));
+            columns.extend((0..self.columns).filter(|&column| !is_set(words, column)));
             row_starts.push(columns.len());
         }
         Ok(CsrIndices {
@@ -356,15 +355,9 @@ impl<'a> MaskRow<'a> {
     /// them.
     #[cfg(any(feature = "faer", feature = "lapack"))]
     pub(crate) fn set_run(&mut self, start: usize, len: usize, words: &[u64]) {
-        let (first, shift) = (start / 64, start % 64);
+        let mut writer = kernels::MarkWriter::new(self.words, start);
         for (i, &word) in words[..words_for(len)].iter().enumerate() {
-            self.words[first + i] |= word << shift;
-            // What is shifted out belongs to the next word, if the run reaches that far.
-            if shift > 0
-                && let Some(next) = self.words.get_mut(first + i + 1)
-            {
-                *next |= word >> (64 - shift);
-            }
+            writer.write(word, (len - i * 64).min(64));
         }
     }
 
@@ -405,6 +398,11 @@ pub(crate) fn fraction(part: usize, rows: usize, columns: usize) -> f64 {
 /// How many words a row of `columns` columns takes.
 pub(crate) fn words_for(columns: usize) -> usize {
     columns.div_ceil(64)
+}
+
+/// Whether bit `j` of some words is set.
+pub(crate) fn is_set(words: &[u64], j: usize) -> bool {
+    words[j / 64] >> (j % 64) & 1 == 1
 }
 
 /// The positions of the ones in some words, lowest first.

@@ -1465,7 +1465,7 @@ fn batches_that_only_pretend_to_have_so_many_numbers_are_too_large() {
     }
 }
 
-/// A number that is seen in so many places that there is no memory for one each.
+/// A number that is seen in so many places that there is no memory for a factor of each.
 #[test]
 fn a_row_that_no_memory_can_hold_is_too_large() {
     let number = array![[1.0_f32]];
@@ -1473,9 +1473,8 @@ fn a_row_that_no_memory_can_hold_is_too_large() {
     let w = number
         .broadcast((rows, columns))
         .expect("a view of one number");
-    // Looked at are the first numbers; all of them would take days.
-    let scores = Magnitude.prepare(&w, &NoStats).map(|_| ());
-    assert_eq!(scores, Err(Error::TooLarge { rows, columns }));
+    let scorer = Magnitude.prepare(&w, &NoStats).map(|_| ());
+    assert_eq!(scorer, Err(Error::TooLarge { rows, columns }));
 }
 
 #[test]

@@ -74,13 +74,13 @@ pub(super) fn padded<T: Copy>(run: &[T], padding: T) -> [T; WORD] {
 }
 
 /// Sets bits from some place on.
-pub(super) struct MarkWriter<'a> {
+pub(crate) struct MarkWriter<'a> {
     marks: &'a mut [u64],
     place: usize,
 }
 
 impl<'a> MarkWriter<'a> {
-    pub(super) fn new(marks: &'a mut [u64], start: usize) -> Self {
+    pub(crate) fn new(marks: &'a mut [u64], start: usize) -> Self {
         Self {
             marks,
             place: start,
@@ -89,7 +89,7 @@ impl<'a> MarkWriter<'a> {
 
     /// Sets the bits that are set in `word`, of whose bits `len` count.
     #[inline(always)]
-    pub(super) fn write(&mut self, word: u64, len: usize) {
+    pub(crate) fn write(&mut self, word: u64, len: usize) {
         let (first, shift) = (self.place / WORD, self.place % WORD);
         self.marks[first] |= word << shift;
         // What is shifted out belongs to the next word, if there are bits that reach it.

@@ -43,6 +43,8 @@ use dispatch::InstructionSet;
 #[cfg(any(feature = "faer", feature = "lapack"))]
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use groups::{mark_lowest_of_groups, mark_lowest_of_scaled_groups, whole_words};
+#[cfg(any(feature = "faer", feature = "lapack"))]
+pub(crate) use mark::MarkWriter;
 pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};
 pub(crate) use score::{Scaled, scaled_abs, scaled_abs_of_rows, widen};

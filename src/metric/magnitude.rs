@@ -17,7 +17,7 @@ use crate::stats::ActivationStats;
 ///
 /// # Complexity
 ///
-/// As [`Wanda`](crate::Wanda), with no norms.
+/// As [`Wanda`](crate::Wanda), whose norms are replaced by ones.
 ///
 /// # Example
 ///

@@ -10,7 +10,7 @@ use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels::{self, ROWS};
 use crate::linalg::{Factor, Panel, PanelMut, Store};
-use crate::mask::Mask;
+use crate::mask::{Mask, is_set};
 use crate::metric::{Scorer, settle_scores};
 use crate::parallel;
 use crate::pattern::RowRule;
@@ -207,7 +207,7 @@ impl<T: Real> Sweep<'_, T> {
             return;
         }
         for (column, score) in (start..).zip(scores) {
-            let pinned = words[column / 64] >> (column % 64) & 1 == 1;
+            let pinned = is_set(words, column);
             *score = if pinned { T::zero() } else { *score };
         }
     }

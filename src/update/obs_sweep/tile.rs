@@ -6,7 +6,7 @@ use super::sweep::{Block, Sweep};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels::{self, ROWS};
-use crate::mask::{MaskRow, words_for};
+use crate::mask::{MaskRow, is_set, words_for};
 use crate::parallel;
 use crate::pattern::RowRule;
 
@@ -142,9 +142,9 @@ impl<T: Real> Tile<T> {
             let first = i * rows_at_once;
             let words = words_for(self.weights.len());
             for (j, column) in (0..scores.len()).zip(group.clone().cycle()) {
-                let (row, mark) = (first + j / len, marks[j / 64] >> (j % 64) & 1);
-                self.chosen[row * words + column / 64] |= mark << (column % 64);
-                self.goes[column][row] |= mark == 1;
+                let (row, marked) = (first + j / len, is_set(marks, j));
+                self.chosen[row * words + column / 64] |= u64::from(marked) << (column % 64);
+                self.goes[column][row] |= marked;
             }
         }
         Ok(())
