@@ -1,5 +1,9 @@
-//! Shapes of real layers, and random numbers to fill them with.
+//! Shapes of real layers, random numbers to fill them with, and what memory allows for them.
 
+use std::hint::black_box;
+
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup};
 use wanda::ndarray::Array2;
 
 /// Outputs x inputs: attention and feed-forward layers of a small Llama (SmolLM2-135M) and of
@@ -18,4 +22,15 @@ pub(crate) fn normal_matrix(rows: usize, columns: usize, seed: u64) -> Array2<f3
         let words = [0, 16, 32, 48].map(|shift| (state >> shift & 0xFFFF) as f32);
         words.iter().sum::<f32>() / 65536.0 - 2.0
     })
+}
+
+/// Measures a pass that reads and writes every weight once, on all threads.
+pub(crate) fn floor(group: &mut BenchmarkGroup<'_, WallTime>, weights: &Array2<f32>) {
+    group.bench_function("floor", |b| {
+        b.iter_batched_ref(
+            || weights.clone(),
+            |w| w.par_mapv_inplace(|w| w * black_box(1.5)),
+            BatchSize::PerIteration,
+        );
+    });
 }

@@ -9,7 +9,7 @@ use wanda::{
     Wanda,
 };
 
-use crate::data::{SHAPES, normal_matrix};
+use crate::data::{SHAPES, floor, normal_matrix};
 
 /// On all threads: deciding from scores that are there, and zeroing.
 pub(crate) fn patterns(c: &mut Criterion) {
@@ -17,13 +17,7 @@ pub(crate) fn patterns(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("kernels {rows}x{columns}"));
     group.throughput(Throughput::Elements((rows * columns) as u64));
     let scores = normal_matrix(rows, columns, 1).mapv_into(f32::abs);
-    group.bench_function("floor", |b| {
-        b.iter_batched_ref(
-            || scores.clone(),
-            |w| w.par_mapv_inplace(|w| w * black_box(1.5)),
-            BatchSize::PerIteration,
-        );
-    });
+    floor(&mut group, &scores);
     for text in [
         "0.5",
         "2:4",

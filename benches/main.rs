@@ -1,8 +1,7 @@
 //! Benchmarks of the library: `cargo bench`, or `cargo bench -- 'prune 4096x4096'` for one group.
 //!
-//! Rates are in weights or activations a second. Groups of what works on weights have a `floor`,
-//! what memory allows on the machine at that moment, those of second order a `unit`, a matrix
-//! product.
+//! Rates are in weights or activations a second. Each group has a `floor`, what memory allows on
+//! the machine at that moment, or a `unit`, a matrix product, to compare with.
 
 mod data;
 mod kernels;

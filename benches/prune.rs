@@ -1,11 +1,9 @@
 //! Whole layers: first-order metrics and all kinds of patterns on the shapes of real Llama layers.
 
-use std::hint::black_box;
-
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use wanda::{ColumnNorms, ImportanceMetric, Magnitude, NoStats, Pattern, Pruner, Wanda};
 
-use crate::data::{SHAPES, normal_matrix};
+use crate::data::{SHAPES, floor, normal_matrix};
 
 fn patterns() -> [Pattern; 6] {
     [
@@ -22,7 +20,7 @@ fn patterns() -> [Pattern; 6] {
     ]
 }
 
-/// Pruning in place, beside the floor: a pass that reads and writes every weight once.
+/// Pruning in place, beside the floor.
 pub(crate) fn prune(c: &mut Criterion) {
     for (rows, columns) in SHAPES {
         let mut group = c.benchmark_group(format!("prune {rows}x{columns}"));
@@ -32,13 +30,7 @@ pub(crate) fn prune(c: &mut Criterion) {
         stats
             .update(&normal_matrix(16, columns, 2))
             .expect("activations are finite");
-        group.bench_function("floor", |b| {
-            b.iter_batched_ref(
-                || weights.clone(),
-                |w| w.par_mapv_inplace(|w| w * black_box(1.5)),
-                BatchSize::PerIteration,
-            );
-        });
+        floor(&mut group, &weights);
         let metrics: [&dyn ImportanceMetric; 2] = [&Magnitude, &Wanda];
         for metric in metrics {
             for pattern in patterns() {
@@ -63,6 +55,7 @@ pub(crate) fn mask(c: &mut Criterion) {
     let weights = normal_matrix(rows, columns, 3);
     let mut group = c.benchmark_group(format!("mask {rows}x{columns}"));
     group.throughput(Throughput::Elements((rows * columns) as u64));
+    floor(&mut group, &weights);
     for pattern in patterns() {
         let pruner = Pruner::new(Magnitude, pattern);
         group.bench_function(pattern.to_string(), |b| {

@@ -1350,6 +1350,7 @@ impl Rows<f32> for Endless {
     }
 }
 
+/// A pattern of each kind.
 fn all_kinds(sparsity: f64) -> [Pattern; 7] {
     [
         Pattern::PerOutput(sparsity),

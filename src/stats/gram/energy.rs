@@ -16,7 +16,8 @@ impl Gram {
     ///
     /// # Complexity
     ///
-    /// m n² / 2 multiplications and additions for m rows and n inputs.
+    /// m n² / 2 multiplications and additions for m rows and n inputs, and a copy of A where its
+    /// numbers are very large or very small.
     pub(crate) fn output_energy<T: Real>(&self, a: &[T], scale: f64) -> f64 {
         /// Weights between this and its inverse, times n entries near 1, are in the range of any
         /// type.

@@ -40,9 +40,10 @@ pub(super) use stored::StoredGram;
 /// are added up in `f64`. The error of an entry is that of one `f32` block, about 10⁻⁷ of dⱼ dₖ
 /// with dⱼ = √Gⱼⱼ, however many tokens there are; the diagonal is summed in `f64` throughout.
 /// Products are computed in `f64` for `f64` inputs, for tokens whose weights are below 10⁻⁶ or
-/// above 10⁶, or neither 1 nor those of values between 10⁻³⁰ and 10³⁰, and for a block with a
-/// feature whose largest value is above 9 · 10¹⁵ or below 3 · 10⁻¹⁶. Blocks are cut by the number
-/// of tokens seen, so the result has the same bits however the tokens are cut into batches.
+/// above 10⁶, for tokens of any weight but 1 that have a value below 10⁻³⁰ or above 10³⁰, and for a
+/// block with a feature whose largest value is above 9 · 10¹⁵ or below 3 · 10⁻¹⁶. Blocks are cut by
+/// the number of tokens seen, so the result has the same bits however the tokens are cut into
+/// batches.
 ///
 /// # Complexity
 ///
