@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup};
+use rayon::prelude::*;
 use wanda::ndarray::Array2;
 
 /// Outputs x inputs: attention and feed-forward layers of a small Llama (SmolLM2-135M) and of
@@ -29,7 +30,13 @@ pub(crate) fn floor(group: &mut BenchmarkGroup<'_, WallTime>, weights: &Array2<f
     group.bench_function("floor", |b| {
         b.iter_batched_ref(
             || weights.clone(),
-            |w| w.par_mapv_inplace(|w| w * black_box(1.5)),
+            |w| {
+                // As slices: element by element, ndarray takes three times as long as memory.
+                let factor = black_box(1.5);
+                let numbers = w.as_slice_mut().expect("row-major");
+                let runs = numbers.par_chunks_mut(1 << 16);
+                runs.for_each(|run| run.iter_mut().for_each(|x| *x *= factor));
+            },
             BatchSize::PerIteration,
         );
     });
