@@ -80,7 +80,7 @@ fn main() -> wanda::Result<()> {
 /// The backends that the features of this build bring.
 fn backends() -> Vec<Backend> {
     vec![
-        #[cfg(feature = "faer")]
+        #[cfg(feature = "second-order")]
         Backend::Faer,
         #[cfg(feature = "lapack")]
         Backend::Lapack,

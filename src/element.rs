@@ -7,17 +7,17 @@ use half::{bf16, f16};
 use ndarray::ArrayView1;
 
 use crate::kernels::{self, Clearable, Comparable};
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use crate::linalg::Scalar;
 
 /// What linear algebra asks of a type, where there is none.
-#[cfg(not(any(feature = "faer", feature = "lapack")))]
+#[cfg(not(feature = "second-order"))]
 mod no_linalg {
     pub trait Scalar {}
     impl Scalar for f32 {}
     impl Scalar for f64 {}
 }
-#[cfg(not(any(feature = "faer", feature = "lapack")))]
+#[cfg(not(feature = "second-order"))]
 use no_linalg::Scalar;
 
 mod sealed {

@@ -412,7 +412,7 @@ pub enum Error {
     },
     /// A Gram matrix in a file, where the crate was built without anything to compute with it.
     #[error(
-        "layer `{layer}` has a Gram matrix, which needs a build with feature `faer` or `lapack`; \
+        "layer `{layer}` has a Gram matrix, which needs a build with feature `second-order`; \
          its norms alone can be read"
     )]
     GramNotBuilt {

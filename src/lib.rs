@@ -11,7 +11,7 @@
 mod element;
 mod error;
 mod kernels;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod linalg;
 mod mask;
 mod matrix;
@@ -37,8 +37,8 @@ pub use report::{ErrorBasis, LayerReport, RelativeError};
 pub use stats::{ActivationStats, ColumnNorms, NoStats};
 pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "faer", feature = "lapack"))))]
+#[cfg(feature = "second-order")]
+#[cfg_attr(docsrs, doc(cfg(feature = "second-order")))]
 pub use {linalg::Backend, metric::Obs, prune::sparsegpt_layer, stats::Gram, update::ObsSweep};
 
 /// The long documents of the repository. Their code is tested with that of the crate.

@@ -235,7 +235,7 @@ impl Mask {
     }
 
     /// Copies the marks of a row from column `start` on to `len` bits of `words`.
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     pub(crate) fn copy_run(&self, row: usize, start: usize, len: usize, words: &mut [u64]) {
         let marks = &self.row_words(row)[start / 64..];
         let shift = start % 64;
@@ -353,7 +353,7 @@ impl<'a> MaskRow<'a> {
 
     /// Marks the columns from `start` on whose bits in `words` are set: `len` bits, zeros after
     /// them.
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     pub(crate) fn set_run(&mut self, start: usize, len: usize, words: &[u64]) {
         let mut writer = kernels::MarkWriter::new(self.words, start);
         for (i, &word) in words[..words_for(len)].iter().enumerate() {

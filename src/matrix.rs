@@ -4,7 +4,7 @@ use ndarray::{ArrayBase, ArrayRef2, ArrayViewMut1, Data, Ix2, LayoutRef2, s};
 
 use crate::element::{Element, Real, widen_row};
 use crate::error::{Error, Result};
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use crate::{kernels, parallel};
 
 /// A matrix whose rows can be read as `T`, however they are stored or computed.
@@ -73,7 +73,7 @@ where
 /// # Errors
 ///
 /// What reading gives, and [`Error::TooLarge`] if there is no memory for the copy.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) fn read_all<T: Real>(matrix: &dyn Rows<T>) -> Result<Vec<T>> {
     let (rows, columns) = matrix.dim();
     let mut copy = zeros(rows, columns)?;
@@ -102,7 +102,7 @@ pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> Result<Vec<T>> {
 /// # Errors
 ///
 /// What reading gives.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) fn largest<T: Real>(matrix: &dyn Rows<T>) -> Result<T> {
     let (rows, columns) = matrix.dim();
     let of_runs = parallel::map(

@@ -1,6 +1,6 @@
 //! Gram matrices that are hard to factor: singular, ill-conditioned, of dead, constant and equal
 //! features.
-#![cfg(any(feature = "faer", feature = "lapack"))]
+#![cfg(feature = "second-order")]
 
 mod common;
 

@@ -122,7 +122,7 @@ fn every_layout_gives_the_same_bits_for_half_precision() {
 
 /// Gram matrices and sweeps, on layers so large that threads share the work on one of them: 64 rows
 /// are swept together.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod second_order {
     use wanda::{ImportanceMetric, Obs, ObsSweep, WeightUpdate};
 
@@ -216,7 +216,7 @@ mod threads {
         any_number_of_threads_gives_the_same_bits::<bf16>();
     }
 
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     fn any_number_of_threads_gives_the_same_sweep<A: TestElement>()
     where
         wanda::Obs: wanda::ImportanceMetric<A::Compute>,
@@ -230,13 +230,13 @@ mod threads {
     }
 
     #[test]
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     fn any_number_of_threads_gives_the_same_sweep_in_single_precision() {
         any_number_of_threads_gives_the_same_sweep::<f32>();
     }
 
     #[test]
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     fn any_number_of_threads_gives_the_same_sweep_in_double_precision() {
         any_number_of_threads_gives_the_same_sweep::<f64>();
     }

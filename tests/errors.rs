@@ -11,7 +11,7 @@ use wanda::{
     project_rows, prune_layer, validate,
 };
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use common::element::TestElement;
 use common::layer::{Random, gathered};
 
@@ -1017,7 +1017,7 @@ fn what_a_metric_finds_wrong_reaches_the_caller() {
     ));
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod second_order {
     use wanda::{Obs, ObsSweep};
 
@@ -1561,7 +1561,7 @@ fn rules_and_scorers_that_are_given_runs_of_wrong_lengths_do_not_panic() {
 }
 
 /// Statistics that know of another matrix than they have norms of.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 #[test]
 fn a_gram_matrix_of_another_layer_than_the_norms_is_refused() {
     use wanda::{Gram, Obs, ObsSweep};

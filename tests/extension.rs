@@ -611,7 +611,7 @@ fn a_users_statistics_do_as_well() {
         sums: own.sums_of_squares().to_vec(),
         tokens: 1,
     };
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     assert!(foreign.gram().is_none());
     let pruner = Pruner::new(Wanda, Pattern::PerOutput(0.5));
     assert_eq!(
@@ -752,7 +752,7 @@ fn public_types_can_be_sent_shared_and_shown() {
         sent_shared_and_shown::<StatsWriter>();
         sent_shared_and_shown::<Checkpoint>();
     }
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     {
         sent_shared_and_shown::<wanda::Gram>();
         sent_shared_and_shown::<wanda::Obs>();
@@ -1122,7 +1122,7 @@ fn what_a_users_update_finds_wrong_reaches_the_caller() {
     assert!(pruner.prune(&mut nothing, &NoStats).is_ok());
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod in_a_sweep {
     use std::ops::Range;
 

@@ -1,5 +1,5 @@
 //! Gram matrices: the sum of products that they should be, however the tokens come.
-#![cfg(any(feature = "faer", feature = "lapack"))]
+#![cfg(feature = "second-order")]
 
 mod common;
 

@@ -285,7 +285,7 @@ fn the_statistic_is_the_published_one_times_the_number_of_sequences() {
     }
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod sparsegpt {
     use wanda::{Element, Gram, Obs, ObsSweep};
 

@@ -1,6 +1,6 @@
 //! The sweep against one that forms the inverse and goes column by column, with every pattern and
 //! metric, and what its report says.
-#![cfg(any(feature = "faer", feature = "lapack"))]
+#![cfg(feature = "second-order")]
 
 mod common;
 
@@ -464,7 +464,7 @@ fn heavy_damping_does_not_blur_the_relative_error() {
     }
 }
 
-#[cfg(all(feature = "faer", feature = "lapack"))]
+#[cfg(all(feature = "second-order", feature = "lapack"))]
 mod backends {
     use wanda::{ActivationStats, Backend, Gram};
 

@@ -199,7 +199,7 @@ fn a_pattern_that_cannot_be_is_refused() {
     );
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod gram {
     use wanda::half::bf16;
     use wanda::ndarray::{Array2, s};

@@ -40,11 +40,11 @@ fn norms_of(inputs: &Array2<f32>) -> LayerStats {
 }
 
 /// Statistics of the kind that second-order methods need, where there are any.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 fn gram_of(inputs: &Array2<f32>) -> LayerStats {
     common::layer::gram_of(inputs).into()
 }
-#[cfg(not(any(feature = "faer", feature = "lapack")))]
+#[cfg(not(feature = "second-order"))]
 use norms_of as gram_of;
 
 /// A layer of each kind, and one that saw nothing.
@@ -171,7 +171,7 @@ fn assert_close(found: &LayerStats, expected: &LayerStats) {
     for (a, b) in pairs {
         assert!((a - b).abs() <= 1e-12 * b, "{a} where {b} is expected");
     }
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     if let Some(gram) = expected.gram() {
         let norms = gram.norms().norms();
         let products = |gram: Option<&wanda::Gram>| gram.map(|gram| gram.to_array().unwrap());
@@ -267,7 +267,7 @@ impl Tensors {
             .push(("up.crc32".into(), Dtype::U32, vec![len], sums));
     }
 
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     /// With other bytes in a tensor, and checksums of these.
     fn with(mut self, name: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
         let tensor = self.0.iter_mut().find(|(tensor, ..)| tensor == name);
@@ -304,14 +304,14 @@ fn a_file_as_documented_is_read() {
         file.norms("up").map(|norms| norms.norms()),
         Ok(vec![5.0, 1.0])
     );
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     {
         let LayerStats::Gram(gram) = file.layer("up").expect("a Gram matrix") else {
             panic!("these are norms");
         };
         assert_eq!(gram.to_array(), Ok(array![[25.0, 3.0], [3.0, 1.0]]));
     }
-    #[cfg(not(any(feature = "faer", feature = "lapack")))]
+    #[cfg(not(feature = "second-order"))]
     assert_eq!(
         file.layer("up"),
         Err(Error::GramNotBuilt { layer: "up".into() })
@@ -369,7 +369,7 @@ fn other_files_are_refused() {
     );
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 #[test]
 fn tensors_that_do_not_belong_are_refused() {
     type Edit = fn(&mut Tensors);
@@ -409,7 +409,7 @@ fn tensors_that_do_not_belong_are_refused() {
     }
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 #[test]
 fn numbers_that_cannot_be_are_refused() {
     let refused = |name: &str, numbers: &[f64], parts: &[&str]| {
@@ -440,7 +440,7 @@ fn numbers_that_cannot_be_are_refused() {
     );
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 #[test]
 fn kinds_do_not_merge() {
     let inputs = array![[1.0, -2.0]];

@@ -1,5 +1,5 @@
 //! Laws of pruning with an update: what goes, what stays, and that nothing else matters.
-#![cfg(any(feature = "faer", feature = "lapack"))]
+#![cfg(feature = "second-order")]
 
 mod common;
 

@@ -54,7 +54,7 @@ kernel! {
     }
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 kernel! {
     /// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
     pub(crate) fn dot<T: Real>(_simd; x: &[T], y: &[T], scale: f64) -> f64 {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     proptest! {
-        #[cfg(any(feature = "faer", feature = "lapack"))]
+        #[cfg(feature = "second-order")]
         #[test]
         fn a_dot_product_is_near_the_plain_sum_and_the_same_on_every_instruction_set(
             pairs in prop::collection::vec((-10.0..10.0_f32, -10.0..10.0_f32), 0..300),

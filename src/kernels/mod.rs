@@ -22,7 +22,7 @@
 mod accumulate;
 mod columns;
 mod dispatch;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod eliminate;
 mod groups;
 mod mark;
@@ -35,15 +35,15 @@ mod stream;
 mod survey;
 mod zero;
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) use accumulate::dot;
 pub(crate) use accumulate::{RUNS, add, add_squares};
 pub(crate) use columns::{PIVOTS, SIDE, TILE, count_below, mark_between, sort_columns};
 use dispatch::InstructionSet;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) use eliminate::{ROWS, eliminate};
 pub(crate) use groups::{mark_lowest_of_groups, mark_lowest_of_scaled_groups, whole_words};
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) use mark::MarkWriter;
 pub(crate) use mark::{largest, ones, subtract};
 pub(crate) use memory::{aligned, prefetch_after};

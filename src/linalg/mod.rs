@@ -2,7 +2,6 @@
 //! caller chooses. The files in this folder are the only ones that name a linear algebra crate.
 
 mod factor;
-#[cfg(feature = "faer")]
 mod faer;
 #[cfg(feature = "lapack")]
 mod lapack;
@@ -20,7 +19,6 @@ pub(crate) use symmetric::{Symmetric, add_product};
 #[non_exhaustive]
 pub enum Backend {
     /// The faer crate: pure Rust. The default where it is built in.
-    #[cfg(feature = "faer")]
     Faer,
     /// LAPACK through ndarray-linalg, and BLAS for products where ndarray's feature `blas` is on,
     /// as it is with each feature that links a provider.
@@ -30,10 +28,7 @@ pub enum Backend {
 
 impl Default for Backend {
     fn default() -> Self {
-        #[cfg(feature = "faer")]
-        return Self::Faer;
-        #[cfg(not(feature = "faer"))]
-        return Self::Lapack;
+        Self::Faer
     }
 }
 
@@ -104,7 +99,6 @@ macro_rules! scalar {
                 b: Panel<'_, Self>,
             ) {
                 match backend {
-                    #[cfg(feature = "faer")]
                     Backend::Faer => faer::product(store, out, a, b),
                     #[cfg(feature = "lapack")]
                     Backend::Lapack => lapack::product(store, out, a, b),
@@ -119,7 +113,6 @@ macro_rules! scalar {
                 reversed: Panel<'_, Self>,
             ) {
                 match backend {
-                    #[cfg(feature = "faer")]
                     Backend::Faer => faer::product_reversed(store, out, a, reversed),
                     #[cfg(feature = "lapack")]
                     Backend::Lapack => lapack::product_reversed(store, out, a, reversed),
@@ -134,7 +127,6 @@ macro_rules! scalar {
                 b: Panel<'_, Self>,
             ) {
                 match backend {
-                    #[cfg(feature = "faer")]
                     Backend::Faer => faer::product_with_transposed(store, out, a, b),
                     #[cfg(feature = "lapack")]
                     Backend::Lapack => lapack::product_with_transposed(store, out, a, b),
@@ -143,7 +135,6 @@ macro_rules! scalar {
 
             fn cholesky(backend: Backend, a: PanelMut<'_, Self>) -> Result<(), usize> {
                 match backend {
-                    #[cfg(feature = "faer")]
                     Backend::Faer => faer::cholesky(a),
                     #[cfg(feature = "lapack")]
                     Backend::Lapack => lapack::cholesky(a),
@@ -152,7 +143,6 @@ macro_rules! scalar {
 
             fn invert_upper(backend: Backend, out: PanelMut<'_, Self>, a: Panel<'_, Self>) {
                 match backend {
-                    #[cfg(feature = "faer")]
                     Backend::Faer => faer::invert_upper(out, a),
                     #[cfg(feature = "lapack")]
                     Backend::Lapack => lapack::invert_upper(out, a),

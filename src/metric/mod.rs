@@ -1,7 +1,7 @@
 //! How much does a weight matter? One formula a file.
 
 mod magnitude;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) mod obs;
 mod scaled;
 mod wanda;
@@ -9,7 +9,7 @@ mod wanda;
 use std::fmt::Debug;
 
 pub use magnitude::Magnitude;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub use obs::Obs;
 pub use wanda::Wanda;
 

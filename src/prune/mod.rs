@@ -2,7 +2,7 @@
 
 mod cost;
 mod decider;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod dense;
 mod rows;
 mod scores;
@@ -20,7 +20,7 @@ use crate::pattern::SparsityPattern;
 use crate::report::{LayerReport, RelativeError};
 use crate::stats::{ActivationStats, check_features};
 use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use crate::{metric::Obs, stats::Gram, update::ObsSweep};
 use cost::Gauge;
 use decider::Rule;
@@ -192,7 +192,7 @@ impl<M, P, U> Pruner<M, P, U> {
         P: SparsityPattern<A::Compute>,
     {
         let gauge = Gauge::new(stats.sums_of_squares(), largest.as_f64());
-        #[cfg(any(feature = "faer", feature = "lapack"))]
+        #[cfg(feature = "second-order")]
         let dense = stats
             .gram()
             .map(|gram| dense::Dense::of(w, gram, largest.as_f64()))
@@ -215,7 +215,7 @@ impl<M, P, U> Pruner<M, P, U> {
             }
         };
         let error = cost::relative(outcome.cost);
-        #[cfg(any(feature = "faer", feature = "lapack"))]
+        #[cfg(feature = "second-order")]
         let error = match dense {
             Some(dense) => dense.compare(w),
             None => error,
@@ -285,7 +285,7 @@ impl<M, P, U> Pruner<M, P, U> {
         if (features, stats.tokens()) != (0, 0) {
             check_features(features, (rows, columns))?;
         }
-        #[cfg(any(feature = "faer", feature = "lapack"))]
+        #[cfg(feature = "second-order")]
         if let Some(gram) = stats.gram() {
             check_features(gram.features(), (rows, columns))?;
         }
@@ -407,7 +407,7 @@ pub fn prune_layer<A: Element, P: SparsityPattern<A::Compute>>(
 ///
 /// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
 /// arXiv 2301.00774.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub fn sparsegpt_layer<A: Element, P: SparsityPattern<A::Compute>>(
     w: &mut ArrayRef2<A>,
     gram: &Gram,

@@ -4,14 +4,14 @@ mod column_norms;
 #[cfg(feature = "safetensors")]
 #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
 pub mod file;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod gram;
 mod squares;
 
 use std::fmt::Debug;
 
 pub use column_norms::ColumnNorms;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub use gram::Gram;
 
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ pub trait ActivationStats: Debug + Send + Sync {
     fn sums_of_squares(&self) -> &[f64];
 
     /// `XᵀX`, if it was gathered.
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     fn gram(&self) -> Option<&Gram> {
         None
     }
@@ -93,7 +93,7 @@ pub fn required_sums<'a>(
 /// # Errors
 ///
 /// As [`required_sums`], of the matrix as well, and [`Error::NoGram`] if there is none.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) fn required_gram<'a>(
     stats: &'a dyn ActivationStats,
     what: &str,

@@ -1,13 +1,13 @@
 //! What happens to the weights that stay?
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 mod obs_sweep;
 
 use std::fmt::Debug;
 
 use ndarray::Array2;
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub use obs_sweep::ObsSweep;
 
 use crate::element::Real;

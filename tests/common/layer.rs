@@ -5,7 +5,7 @@ use std::iter;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use wanda::Gram;
 use wanda::ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, s};
 use wanda::{ColumnNorms, Pattern};
@@ -246,7 +246,7 @@ pub(crate) fn gathered<A: TestElement>(inputs: &Array2<A>) -> ColumnNorms {
 }
 
 /// The Gram matrix of all inputs, given in one batch.
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) fn gram_of<A: TestElement>(inputs: &ArrayRef2<A>) -> Gram {
     let mut gram = Gram::new(inputs.ncols());
     gram.update(inputs)

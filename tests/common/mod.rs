@@ -4,12 +4,12 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 pub(crate) mod element;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) mod job;
 pub(crate) mod layer;
 pub(crate) mod metric;
 pub(crate) mod oracle;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 pub(crate) mod oracle_obs;
 
 use proptest::test_runner::Config;

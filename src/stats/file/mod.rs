@@ -63,7 +63,7 @@ use ndarray::ArrayRef2;
 pub use read::StatsFile;
 pub use write::{Checkpoint, StatsWriter};
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use super::Gram;
 use super::{ActivationStats, ColumnNorms};
 use crate::element::Element;
@@ -81,8 +81,8 @@ pub enum LayerStats {
     /// The norms of the inputs.
     Norms(ColumnNorms),
     /// Their Gram matrix.
-    #[cfg(any(feature = "faer", feature = "lapack"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "faer", feature = "lapack"))))]
+    #[cfg(feature = "second-order")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "second-order")))]
     Gram(Gram),
 }
 
@@ -92,7 +92,7 @@ impl LayerStats {
     pub fn as_stats(&self) -> &dyn ActivationStats {
         match self {
             Self::Norms(norms) => norms,
-            #[cfg(any(feature = "faer", feature = "lapack"))]
+            #[cfg(feature = "second-order")]
             Self::Gram(gram) => gram,
         }
     }
@@ -106,7 +106,7 @@ impl LayerStats {
     pub fn update<A: Element>(&mut self, batch: &ArrayRef2<A>) -> Result<()> {
         match self {
             Self::Norms(norms) => norms.update(batch),
-            #[cfg(any(feature = "faer", feature = "lapack"))]
+            #[cfg(feature = "second-order")]
             Self::Gram(gram) => gram.update(batch),
         }
     }
@@ -121,9 +121,9 @@ impl LayerStats {
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         match (self, other) {
             (Self::Norms(norms), Self::Norms(other)) => norms.merge(other),
-            #[cfg(any(feature = "faer", feature = "lapack"))]
+            #[cfg(feature = "second-order")]
             (Self::Gram(gram), Self::Gram(other)) => gram.merge(other),
-            #[cfg(any(feature = "faer", feature = "lapack"))]
+            #[cfg(feature = "second-order")]
             (left, right) => Err(Error::MergeKinds {
                 left: left.kind(),
                 right: right.kind(),
@@ -131,7 +131,7 @@ impl LayerStats {
         }
     }
 
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     fn kind(&self) -> &'static str {
         match self {
             Self::Norms(_) => "norms",
@@ -146,7 +146,7 @@ impl From<ColumnNorms> for LayerStats {
     }
 }
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 impl From<Gram> for LayerStats {
     fn from(gram: Gram) -> Self {
         Self::Gram(gram)

@@ -1,6 +1,6 @@
 //! Reading a file of statistics.
 
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,10 +12,10 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use super::part::{Number, Part};
 use super::{FORMAT, LayerStats, VERSION, access, damaged};
 use crate::error::{Error, Result};
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use crate::linalg::Symmetric;
 use crate::stats::ColumnNorms;
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use crate::stats::{ActivationStats, Gram, gram::StoredGram};
 
 /// A file of statistics, of which one layer at a time is read.
@@ -105,16 +105,16 @@ impl StatsFile {
     /// [`Error::NoSuchLayer`] if there are none, [`Error::StatsFileAccess`] if they cannot be
     /// read, [`Error::StatsFileDamaged`] if they are not what was written, or cannot be the
     /// statistics of anything; [`Error::GramNotBuilt`] for a Gram matrix where this crate has
-    /// neither feature `faer` nor `lapack`.
+    /// without feature `second-order`.
     pub fn layer(&mut self, layer: &str) -> Result<LayerStats> {
         if !self.has_gram(layer) {
             return Ok(self.norms(layer)?.into());
         }
-        #[cfg(any(feature = "faer", feature = "lapack"))]
+        #[cfg(feature = "second-order")]
         {
             Ok(self.gram(layer)?.into())
         }
-        #[cfg(not(any(feature = "faer", feature = "lapack")))]
+        #[cfg(not(feature = "second-order"))]
         {
             Err(Error::GramNotBuilt {
                 layer: layer.to_owned(),
@@ -137,7 +137,7 @@ impl StatsFile {
             .map_err(|error| self.layer_damaged(layer, &error))
     }
 
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     fn gram(&mut self, layer: &str) -> Result<Gram> {
         let norms = self.norms(layer)?;
         let products = self.numbers(layer, Part::Products)?;

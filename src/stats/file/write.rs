@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempPath};
 use super::part::{Number, Part};
 use super::{FORMAT, LayerStats, VERSION, access, damaged};
 use crate::error::{Error, Result};
-#[cfg(any(feature = "faer", feature = "lapack"))]
+#[cfg(feature = "second-order")]
 use crate::stats::gram::StoredGram;
 use crate::stats::{ActivationStats, ColumnNorms};
 
@@ -206,7 +206,7 @@ impl StatsWriter {
         };
         let result = match stats {
             LayerStats::Norms(norms) => parts.norms(norms),
-            #[cfg(any(feature = "faer", feature = "lapack"))]
+            #[cfg(feature = "second-order")]
             LayerStats::Gram(gram) => parts.gram(&StoredGram::from(gram)),
         };
         self.broken |= result.is_err();
@@ -312,7 +312,7 @@ impl Parts<'_> {
         self.add_checksums()
     }
 
-    #[cfg(any(feature = "faer", feature = "lapack"))]
+    #[cfg(feature = "second-order")]
     fn gram(mut self, gram: &StoredGram<'_>) -> io::Result<()> {
         let n = gram.norms.features();
         let tokens = |values: usize| vec![values.checked_div(n).unwrap_or(0), n];
