@@ -166,6 +166,18 @@ pub enum Error {
         /// The score found.
         score: f64,
     },
+    /// A metric gave factors that are not one for every row or column of the layer.
+    #[error("`{metric}` gave factors for {found} {side}, but the layer has {expected}")]
+    FactorCount {
+        /// Name of the metric.
+        metric: String,
+        /// Rows or columns.
+        side: &'static str,
+        /// Factors given.
+        found: usize,
+        /// Rows or columns of the layer.
+        expected: usize,
+    },
     /// A sparsity outside [0, 1).
     #[error("a sparsity of {sparsity} was asked for; it must be at least 0 and less than 1")]
     InvalidSparsity {
@@ -240,16 +252,13 @@ pub enum Error {
     },
     /// Scores that are not those of a block of columns.
     #[error(
-        "scores of {scores} columns are not those of columns {start} to {end} of a layer that has \
-         {columns}"
+        "scores of {scores} columns are not those of columns {start} to {end} of a layer"
     )]
     BlockShape {
         /// The first column of the block.
         start: usize,
         /// The column after its last.
         end: usize,
-        /// Columns of the layer.
-        columns: usize,
         /// Columns of the scores.
         scores: usize,
     },

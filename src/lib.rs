@@ -20,6 +20,7 @@ mod parallel;
 pub mod pattern;
 mod prune;
 mod report;
+mod scores;
 pub mod stats;
 pub mod update;
 
@@ -30,16 +31,22 @@ pub use element::{Element, Real};
 pub use error::{Error, Result};
 pub use mask::{CsrIndices, Mask, MaskRow};
 pub use matrix::Rows;
-pub use metric::{ImportanceMetric, Magnitude, Scorer, Wanda};
-pub use pattern::{LayerCut, Pattern, RowRule, SparsityPattern, project_rows, validate};
+pub use metric::{Context, Factors, ImportanceMetric, Magnitude, Prepared, Scorer, Wanda};
+pub use pattern::{ComparisonGroup, Pattern, SparsityPattern, validate};
 pub use prune::{Pruner, prune_layer};
 pub use report::{ErrorBasis, LayerReport, RelativeError};
-pub use stats::{ActivationStats, ColumnNorms, NoStats};
+pub use scores::{Scores, Scoring};
+pub use stats::{ActivationStats, ColumnNorms, NoStats, OutputEnergy};
 pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 
 #[cfg(feature = "second-order")]
-#[cfg_attr(docsrs, doc(cfg(feature = "second-order")))]
-pub use {linalg::Backend, metric::Obs, prune::sparsegpt_layer, stats::Gram, update::ObsSweep};
+pub use {
+    linalg::{Backend, Factor},
+    metric::obs::Obs,
+    prune::sparsegpt::sparsegpt_layer,
+    stats::gram::Gram,
+    update::obs_sweep::ObsSweep,
+};
 
 /// The long documents of the repository. Their code is tested with that of the crate.
 #[cfg(any(doc, doctest))]

@@ -249,6 +249,14 @@ impl Mask {
         }
     }
 
+    /// Whether some of `len` columns of a row from `start` on may be marked. Says so too often where
+    /// a run begins or ends within a word.
+    pub(crate) fn any_in_run(&self, row: usize, start: usize, len: usize) -> bool {
+        let words = (row < self.rows).then(|| self.row_words(row));
+        let words = words.and_then(|words| words.get(start / 64..(start + len).div_ceil(64)));
+        words.is_none_or(|words| words.iter().any(|&word| word != 0))
+    }
+
     /// The columns that are marked in `row`, which is one of the mask's.
     pub(crate) fn iter_row(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
         set_bits(self.row_words(row))

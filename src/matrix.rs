@@ -35,6 +35,33 @@ pub trait Rows<T: Real>: Send + Sync {
     }
 }
 
+/// A matrix that was asked for its shape once, so that it cannot change on the way.
+pub(crate) struct FixedShape<'a, T> {
+    rows: &'a dyn Rows<T>,
+    dim: (usize, usize),
+}
+
+impl<'a, T: Real> FixedShape<'a, T> {
+    pub(crate) fn new(rows: &'a dyn Rows<T>) -> Self {
+        let dim = rows.dim();
+        Self { rows, dim }
+    }
+}
+
+impl<T: Real> Rows<T> for FixedShape<'_, T> {
+    fn dim(&self) -> (usize, usize) {
+        self.dim
+    }
+
+    fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()> {
+        self.rows.read(row, start, out)
+    }
+
+    fn read_block(&self, row: usize, start: usize, width: usize, out: &mut [T]) -> Result<()> {
+        self.rows.read_block(row, start, width, out)
+    }
+}
+
 /// What [`Rows::read_block`] does by default.
 pub(crate) fn read_one_by_one<T: Real>(
     rows: &(impl Rows<T> + ?Sized),

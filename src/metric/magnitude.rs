@@ -1,11 +1,9 @@
 //! Magnitude pruning.
 
-use super::scaled::ScaledMagnitude;
-use super::{ImportanceMetric, Scorer};
+use super::{Context, Factors, ImportanceMetric, Prepared};
 use crate::element::Real;
 use crate::error::Result;
 use crate::matrix::{Rows, zeros};
-use crate::stats::ActivationStats;
 
 /// The size of the weight alone. Needs no calibration: [`NoStats`](crate::NoStats) will do.
 ///
@@ -38,17 +36,17 @@ use crate::stats::ActivationStats;
 pub struct Magnitude;
 
 impl<T: Real> ImportanceMetric<T> for Magnitude {
-    fn name(&self) -> &'static str {
-        "magnitude"
+    fn name(&self) -> String {
+        "magnitude".to_owned()
     }
 
     fn prepare<'a>(
         &'a self,
         weights: &dyn Rows<T>,
-        _: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer<T> + 'a>> {
+        _: &Context<'a, T>,
+    ) -> Result<Prepared<'a, T>> {
         let mut factors = zeros(1, weights.dim().1)?;
         factors.fill(T::one());
-        Ok(Box::new(ScaledMagnitude::new(factors)))
+        Ok(Prepared::factors(Factors::new(factors)))
     }
 }

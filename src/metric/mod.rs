@@ -2,15 +2,14 @@
 
 mod magnitude;
 #[cfg(feature = "second-order")]
-pub(crate) mod obs;
-mod scaled;
+pub mod obs;
+mod prepared;
 mod wanda;
 
 use std::fmt::Debug;
 
 pub use magnitude::Magnitude;
-#[cfg(feature = "second-order")]
-pub use obs::Obs;
+pub use prepared::{Factors, Prepared};
 pub use wanda::Wanda;
 
 use crate::element::Real;
@@ -21,18 +20,20 @@ use crate::stats::ActivationStats;
 /// How much each weight of a layer matters.
 ///
 /// A metric is asked in two steps. [`prepare`](Self::prepare) is called once a layer and may look
-/// at all of it: norms, row sums, a factorisation. The [`Scorer`] it returns is then asked for
-/// the scores of one run of weights at a time, as often as needed, so that no matrix of scores
-/// has to be held.
+/// at all of it: norms, row sums, a factorisation. What it returns scores one run of *current*
+/// weights at a time, as often as needed, so that no matrix of scores has to be held.
 ///
 /// `T` is the type to compute in: `f32` for weights stored as `f32`, `f16` or `bf16`, and `f64`
 /// for `f64`. A metric of your own that need not handle `f64` weights implements
 /// `ImportanceMetric` as it stands; see `examples/custom_metric.rs`.
 pub trait ImportanceMetric<T: Real = f32>: Debug + Send + Sync {
     /// The name to use in messages.
-    fn name(&self) -> &str;
+    fn name(&self) -> String {
+        format!("{self:?}")
+    }
 
-    /// Looks at a layer and returns what scores its weights.
+    /// Looks at a layer and returns what scores its weights: [`Factors`] where a score is the
+    /// magnitude of the weight times a factor, or else a [`Scorer`].
     ///
     /// # Errors
     ///
@@ -42,11 +43,48 @@ pub trait ImportanceMetric<T: Real = f32>: Debug + Send + Sync {
     fn prepare<'a>(
         &'a self,
         weights: &dyn Rows<T>,
-        stats: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer<T> + 'a>>;
+        context: &Context<'a, T>,
+    ) -> Result<Prepared<'a, T>>;
+}
+
+/// What is known of a layer besides its weights when a metric is prepared.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Context<'a, T> {
+    /// What calibration saw.
+    pub stats: &'a dyn ActivationStats,
+    /// The largest magnitude of a weight.
+    pub largest: T,
+    /// `1 / Uⱼⱼ` for every input, `(G + λI)⁻¹ = UᵀU`, where an update has factored the damped Gram
+    /// matrix already, so that the metric need not do it again. The update reports the damping.
+    pub factor_diagonal: Option<&'a [f64]>,
+}
+
+impl<'a, T> Context<'a, T> {
+    /// The context of a layer whose Gram matrix has not been factored.
+    #[must_use]
+    pub fn new(stats: &'a dyn ActivationStats, largest: T) -> Self {
+        Self {
+            stats,
+            largest,
+            factor_diagonal: None,
+        }
+    }
+
+    /// The same with the diagonal of a factor that was made already.
+    #[must_use]
+    pub fn factored(self, factor_diagonal: &'a [f64]) -> Self {
+        Self {
+            factor_diagonal: Some(factor_diagonal),
+            ..self
+        }
+    }
 }
 
 /// Scores the weights of one layer. The lower a score, the sooner the weight is pruned.
+///
+/// Where a score is the magnitude times a factor, [`Factors`] say so in fewer words, and rows are
+/// decided while they are scored.
 pub trait Scorer<T: Real = f32>: Send + Sync {
     /// Fills `scores` with the scores of `weights`, which stand in `row` from column `start` on.
     ///
@@ -66,67 +104,26 @@ pub trait Scorer<T: Real = f32>: Send + Sync {
         let _ = largest;
         false
     }
-
-    /// The factor of each column of the layer, finite and not negative, if the score of a weight is
-    /// its magnitude times that and nothing else: exactly what [`score`](Self::score) gives. Rows
-    /// are then decided in the same step as they are scored, where the pattern allows it. By
-    /// default scores are something else; columns for which there is no factor are scored as ever.
-    fn factors(&self) -> Option<&[T]> {
-        None
-    }
-
-    /// The damping that was needed to factor the Gram matrix, as a multiple of the mean of its
-    /// diagonal, if the metric factors it.
-    fn damping(&self) -> Option<f64> {
-        None
-    }
 }
 
-/// Makes +0.0 of every -0.0, whose bits would make it the highest score, and checks all scores.
-///
-/// # Errors
-///
-/// The index of the first score that is negative, infinite or not a number.
-pub(crate) fn settle_scores<T: Real>(scores: &mut [T]) -> std::result::Result<(), usize> {
-    let is_valid = |score: T| (score >= T::zero()) & (score < T::infinity());
-    let mut valid = true;
-    for score in &mut *scores {
-        *score = *score + T::zero();
-        valid &= is_valid(*score);
-    }
-    if valid {
-        return Ok(());
-    }
-    match scores.iter().position(|&score| !is_valid(score)) {
-        Some(index) => Err(index),
-        None => Ok(()),
-    }
+/// A pointer to a metric is a metric.
+macro_rules! metric_behind {
+    ($pointer:ty) => {
+        impl<T: Real, M: ImportanceMetric<T> + ?Sized> ImportanceMetric<T> for $pointer {
+            fn name(&self) -> String {
+                (**self).name()
+            }
+
+            fn prepare<'a>(
+                &'a self,
+                weights: &dyn Rows<T>,
+                context: &Context<'a, T>,
+            ) -> Result<Prepared<'a, T>> {
+                (**self).prepare(weights, context)
+            }
+        }
+    };
 }
 
-impl<T: Real, M: ImportanceMetric<T> + ?Sized> ImportanceMetric<T> for &M {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
-
-    fn prepare<'a>(
-        &'a self,
-        weights: &dyn Rows<T>,
-        stats: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer<T> + 'a>> {
-        (**self).prepare(weights, stats)
-    }
-}
-
-impl<T: Real, M: ImportanceMetric<T> + ?Sized> ImportanceMetric<T> for Box<M> {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
-
-    fn prepare<'a>(
-        &'a self,
-        weights: &dyn Rows<T>,
-        stats: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer<T> + 'a>> {
-        (**self).prepare(weights, stats)
-    }
-}
+metric_behind!(&M);
+metric_behind!(Box<M>);

@@ -1,11 +1,10 @@
 //! The saliency of SparseGPT.
 
-use super::{ImportanceMetric, Scorer};
+use super::{Context, ImportanceMetric, Prepared, Scorer};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::Result;
-use crate::linalg::{Backend, factorize};
-use crate::matrix::{Rows, largest};
-use crate::stats::ActivationStats;
+use crate::linalg::Backend;
+use crate::matrix::Rows;
 
 /// What the layer's output loses when the weight is pruned and all later ones make up for it as
 /// well as they can: SparseGPT's saliency.
@@ -104,46 +103,46 @@ impl Obs {
 }
 
 impl<T: Real> ImportanceMetric<T> for Obs {
-    fn name(&self) -> &'static str {
-        "obs"
+    fn name(&self) -> String {
+        "obs".to_owned()
     }
 
     fn prepare<'a>(
         &'a self,
         weights: &dyn Rows<T>,
-        stats: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer<T> + 'a>> {
-        let name = ImportanceMetric::<T>::name(self);
-        // A sweep has factored the matrix already, and reports the damping.
-        let (diagonal, damping) = if let Some(diagonal) = stats.factor_diagonal() {
-            (diagonal.to_vec(), None)
-        } else {
-            let gram = crate::stats::required_gram(stats, name, weights.dim())?;
-            let factor = factorize::<T>(self.backend, gram, self.damping)?;
-            (factor.diagonal(), Some(factor.damping))
+        context: &Context<'a, T>,
+    ) -> Result<Prepared<'a, T>> {
+        let stats = context.stats;
+        let (diagonal, damping) = match context.factor_diagonal {
+            Some(diagonal) => (diagonal.to_vec(), None),
+            None => {
+                let gram = crate::stats::gram::required_gram(stats, "obs", weights.dim())?;
+                let factor = gram.factor::<T>(self.backend, self.damping)?;
+                (factor.diagonal(), Some(factor.damping()))
+            }
         };
         // Scores are scaled by a power of two, so that their squares neither overflow nor vanish:
         // the factors are brought near 1, and then the weights, as far as factors can do that.
         let highest = diagonal.iter().copied().fold(0.0, f64::max);
         let most = inverse_power_of_two(T::min_positive_value().as_f64());
-        let scale = inverse_power_of_two(largest(weights)?.as_f64()).min(most);
+        let scale = inverse_power_of_two(context.largest.as_f64()).min(most);
         let scale = |x: f64| x * inverse_power_of_two(highest) * scale;
         // The weights of dead inputs go first: no output depends on them.
         let energies = stats.sums_of_squares();
         let live = |(x, &energy)| if energy == 0.0 { 0.0 } else { x };
         let diagonal = diagonal.into_iter().zip(energies).map(live);
-        let diagonal = diagonal.map(|x| T::from_f64(scale(x)));
-        Ok(Box::new(ObsScorer {
-            diagonal: diagonal.collect(),
-            damping,
-        }))
+        let diagonal = diagonal.map(|x| T::from_f64(scale(x))).collect();
+        let prepared = Prepared::scorer(ObsScorer { diagonal });
+        Ok(match damping {
+            Some(damping) => prepared.damped_by(damping),
+            None => prepared,
+        })
     }
 }
 
 struct ObsScorer<T> {
     /// 1 / Uⱼⱼ, scaled.
     diagonal: Vec<T>,
-    damping: Option<f64>,
 }
 
 impl<T: Real> Scorer<T> for ObsScorer<T> {
@@ -153,9 +152,5 @@ impl<T: Real> Scorer<T> for ObsScorer<T> {
             let root = weight * factor;
             *score = root * root;
         }
-    }
-
-    fn damping(&self) -> Option<f64> {
-        self.damping
     }
 }

@@ -1,11 +1,10 @@
 //! Pruning by weights and activations.
 
-use super::scaled::ScaledMagnitude;
-use super::{ImportanceMetric, Scorer};
+use super::{Context, Factors, ImportanceMetric, Prepared};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::matrix::Rows;
-use crate::stats::{self, ActivationStats};
+use crate::stats;
 
 /// The size of the weight times the norm of the input it multiplies.
 ///
@@ -54,24 +53,23 @@ use crate::stats::{self, ActivationStats};
 pub struct Wanda;
 
 impl<T: Real> ImportanceMetric<T> for Wanda {
-    fn name(&self) -> &'static str {
-        "wanda"
+    fn name(&self) -> String {
+        "wanda".to_owned()
     }
 
     fn prepare<'a>(
         &'a self,
         weights: &dyn Rows<T>,
-        stats: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer<T> + 'a>> {
-        let name = ImportanceMetric::<T>::name(self);
-        let sums = stats::required_sums(stats, name, weights.dim())?;
+        context: &Context<'a, T>,
+    ) -> Result<Prepared<'a, T>> {
+        let sums = stats::required_sums(context.stats, "wanda", weights.dim())?;
         let norms: Vec<T> = sums.iter().map(|sum| T::from_f64(sum.sqrt())).collect();
         match norms.iter().position(|norm| !norm.is_finite()) {
             Some(feature) => Err(Error::InvalidStatistic {
                 feature,
                 value: sums[feature].sqrt(),
             }),
-            None => Ok(Box::new(ScaledMagnitude::new(norms))),
+            None => Ok(Prepared::factors(Factors::new(norms))),
         }
     }
 }

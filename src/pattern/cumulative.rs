@@ -1,13 +1,77 @@
 //! The appendix variant of the Wanda paper: rows cut where their scores add up to a share α.
 
+use std::fmt::{self, Display};
+use std::ops::Range;
+
 use ndarray::{Array2, Axis};
 
-use super::Pattern;
+use super::comparison::check_block;
+use super::text::{Parsed, parse_sparsity};
+use super::{Form, Pattern, SparsityPattern, check_sparsity, mark_rows};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::{Mask, fraction};
-use crate::matrix::{Rows, zeros};
+use crate::matrix::{FixedShape, Rows, zeros};
 use crate::parallel;
+
+/// Prunes the lowest scores of each row up to a share of their sum. A block of columns is decided
+/// like a layer.
+#[derive(Debug)]
+pub(super) struct Cumulative {
+    pub(super) sparsity: f64,
+}
+
+impl<T: Real> SparsityPattern<T> for Cumulative {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn check(&self, _: usize, _: usize) -> Result<()> {
+        check_sparsity(self.sparsity)
+    }
+
+    fn project(&self, scores: &dyn Rows<T>, columns: Range<usize>) -> Result<Mask> {
+        check_sparsity(self.sparsity)?;
+        let scores = FixedShape::new(scores);
+        check_block(scores.dim().1, &columns)?;
+        project(&scores, self.sparsity)
+    }
+
+    /// Checks that a finished matrix is about as sparse as asked for.
+    fn validate(&self, zeros: &Mask) -> Result<()> {
+        check_sparsity(self.sparsity)?;
+        let found = zeros.sparsity();
+        let expected = self.sparsity - TOLERANCE;
+        if found >= expected || zeros.dim().0 * zeros.dim().1 == 0 {
+            return Ok(());
+        }
+        Err(Error::TooDense {
+            pattern: self.to_string(),
+            expected,
+            found,
+        })
+    }
+}
+
+impl<T: Real> Form<T> for Cumulative {
+    fn with_sparsity(&self, sparsity: f64) -> Option<Pattern> {
+        Some(Pattern::Cumulative(sparsity))
+    }
+}
+
+impl Display for Cumulative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cumulative:{}", self.sparsity)
+    }
+}
+
+/// Reads the text of the pattern, in parts; `None` if it is of another one.
+pub(super) fn parse(parts: &[&str]) -> Option<Parsed> {
+    match parts {
+        ["cumulative", s] => Some(parse_sparsity(s).map(Pattern::Cumulative)),
+        _ => None,
+    }
+}
 
 /// The greatest share of a row's sum that is tried.
 const MOST: f64 = 0.8;
@@ -15,7 +79,7 @@ const MOST: f64 = 0.8;
 const TOLERANCE: f64 = 0.001;
 
 /// Marks what the α that fits `sparsity` cuts off.
-pub(super) fn project<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<Mask> {
+fn project<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let sorted = sort_rows(scores)?;
     let (mut least, mut most) = (0.0, MOST);
@@ -34,35 +98,11 @@ pub(super) fn project<T: Real>(scores: &dyn Rows<T>, sparsity: f64) -> Result<Ma
         alpha = f64::midpoint(least, most);
     };
 
-    let mut mask = Mask::none(rows, columns)?;
-    let work = mask.rows_mut().into_iter().zip(&cuts).enumerate().collect();
-    parallel::try_each(
-        work,
-        || vec![T::default(); columns],
-        |buffer, (row, (mut marks, cut))| {
-            scores.read(row, 0, buffer)?;
-            if let Some(threshold) = cut.threshold {
-                marks.fill(|column| buffer[column] <= threshold);
-            }
-            Ok(())
-        },
-    )?;
-    Ok(mask)
-}
-
-/// Checks that a finished matrix is about as sparse as asked for.
-pub(super) fn validate(pattern: &Pattern, zeros: &Mask, sparsity: f64) -> Result<()> {
-    let found = zeros.sparsity();
-    let expected = sparsity - TOLERANCE;
-    if found >= expected || zeros.dim().0 * zeros.dim().1 == 0 {
-        Ok(())
-    } else {
-        Err(Error::TooDense {
-            pattern: pattern.to_string(),
-            expected,
-            found,
-        })
-    }
+    mark_rows(scores, |row, scores, marks| {
+        if let Some(threshold) = cuts[row].threshold {
+            marks.fill(|column| scores[column] <= threshold);
+        }
+    })
 }
 
 /// What α cuts off a row.
@@ -124,4 +164,15 @@ fn sort_rows<T: Real>(scores: &dyn Rows<T>) -> Result<Array2<T>> {
         },
     )?;
     Ok(sorted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check_text;
+    use super::*;
+
+    #[test]
+    fn its_text_can_be_read() {
+        check_text("cumulative:0.5", Pattern::Cumulative(0.5));
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{SparsityPattern, check_block};
+use super::SparsityPattern;
+use super::comparison::check_block;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::{Mask, check_shape};
@@ -16,33 +17,17 @@ impl<T: Real> SparsityPattern<T> for Mask {
         check_shape((rows, columns), self)
     }
 
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-        check_shape(scores.dim(), self)?;
-        Ok(self.clone())
-    }
-
-    fn project_block(
-        &self,
-        scores: &dyn Rows<T>,
-        block: Range<usize>,
-        columns: usize,
-    ) -> Result<Mask> {
-        check_shape((scores.dim().0, columns), self)?;
-        check_block(scores.dim().1, &block, columns)?;
-        Mask::from_fn(scores.dim().0, block.len(), |row, column| {
-            self.get(row, block.start + column) == Some(true)
-        })
-    }
-
-    fn validate(&self, zeros: &Mask) -> Result<()> {
-        check_shape(zeros.dim(), self)?;
-        match self.first_common(&zeros.complement()) {
-            None => Ok(()),
-            Some((row, column)) => Err(Error::PatternViolated {
-                pattern: format!("{self:?}"),
-                row,
-                column,
-            }),
+    fn project(&self, scores: &dyn Rows<T>, columns: Range<usize>) -> Result<Mask> {
+        let (rows, width) = scores.dim();
+        check_block(width, &columns)?;
+        if rows != self.dim().0 || columns.end > self.dim().1 {
+            return Err(Error::MaskShape {
+                expected: (rows, columns.end),
+                found: self.dim(),
+            });
         }
+        Mask::from_fn(rows, width, |row, column| {
+            self.get(row, columns.start + column) == Some(true)
+        })
     }
 }

@@ -9,53 +9,13 @@ use crate::parallel::{self, rows_a_task};
 
 /// Where the weights of a layer end that go: those whose scores are below a threshold, and of
 /// those equal to it the ones that come first, column by column.
-///
-/// A pattern gives it in [`SparsityPattern::layer_cut`](crate::SparsityPattern::layer_cut), for a
-/// layer of outputs x inputs. Any place will do, also one outside the layer, and any threshold;
-/// if it is not a number, no weight goes.
-///
-/// # Example
-///
-/// ```
-/// use wanda::{LayerCut, Magnitude, Mask, NoStats, Pruner, Result, Rows, SparsityPattern};
-///
-/// /// Prunes whatever scores up to a number, wherever it is.
-/// #[derive(Debug)]
-/// struct UpTo(f32);
-///
-/// impl UpTo {
-///     fn cut(&self) -> LayerCut<f32> {
-///         LayerCut { threshold: self.0, ties_before: (0, usize::MAX) }
-///     }
-/// }
-///
-/// impl SparsityPattern for UpTo {
-///     fn check(&self, _: usize, _: usize) -> Result<()> {
-///         Ok(())
-///     }
-///
-///     fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-///         self.cut().project(scores)
-///     }
-///
-///     fn layer_cut(&self, _: &dyn Rows<f32>) -> Result<Option<LayerCut<f32>>> {
-///         Ok(Some(self.cut()))
-///     }
-/// }
-///
-/// let mut w = wanda::ndarray::array![[0.1_f32, -3.0], [0.5, -0.6]];
-/// let report = Pruner::new(Magnitude, UpTo(0.5)).prune(&mut w, &NoStats)?;
-/// assert_eq!(w, wanda::ndarray::array![[0.0, -3.0], [0.0, -0.6]]);
-/// assert_eq!(report.pruned(), 2);
-/// # Ok::<(), wanda::Error>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LayerCut<T> {
+pub(crate) struct LayerCut<T> {
     /// The highest score that goes.
-    pub threshold: T,
+    pub(crate) threshold: T,
     /// Row and column of a place: weights of that score go if they are in an earlier column, or in
     /// the same column and an earlier row.
-    pub ties_before: (usize, usize),
+    pub(crate) ties_before: (usize, usize),
 }
 
 impl<T: Real> LayerCut<T> {
@@ -91,7 +51,7 @@ impl<T: Real> LayerCut<T> {
     ///
     /// What reading `scores` gives, and [`Error::TooLarge`](crate::Error::TooLarge) if there is no
     /// memory for the mask.
-    pub fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+    pub(crate) fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
         super::mark_rows(scores, |row, scores, marks| {
             self.mark(row, scores, marks.words_mut());
         })
@@ -105,7 +65,7 @@ impl<T: Real> LayerCut<T> {
 /// more: all are compared with a bracket around the guess, and those in it are held.
 /// Takes room for the scores in the bracket: of each run of rows that a thread works on one in
 /// eight at most, or 65536.
-pub(super) fn cut_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<LayerCut<T>> {
+pub(crate) fn cut_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<LayerCut<T>> {
     if count == 0 {
         return Ok(LayerCut::nothing());
     }

@@ -1,19 +1,25 @@
-//! Which weights may go together? Patterns of sparsity.
+//! Which weights are compared with each other, and how many of them go? One pattern a file.
 
 mod block;
+mod comparison;
 mod cumulative;
 mod given;
 mod lowest_of_columns;
 mod lowest_of_layer;
 mod n_of_m;
+mod per_input;
+mod per_layer;
 mod per_output;
 mod text;
+mod threshold;
 mod validate;
 
-pub use lowest_of_layer::LayerCut;
+pub use comparison::ComparisonGroup;
+pub(crate) use comparison::{Decision, mark_runs, project};
+pub(crate) use lowest_of_layer::{LayerCut, cut_lowest};
 pub use validate::validate;
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::ops::Range;
 
 use crate::element::Real;
@@ -24,80 +30,97 @@ use crate::parallel;
 
 /// Which weights of a layer go, given the score of each.
 ///
-/// A pattern decides a whole layer in [`project`](Self::project). One that decides each row on
-/// its own says so with [`row_rule`](Self::row_rule); its rows are then scored, decided and
-/// pruned one by one while they are in the cache. [`Pattern`] has those of this crate.
+/// A pattern says what is compared with what, [`comparison`](Self::comparison), and how many of
+/// such a group go, [`count`](Self::count): those with the lowest scores, of equal ones the lower
+/// column, then the lower row, first. From these two follow the mask of a layer, the share of a
+/// block of columns, so that the counts of blocks add up, pruning in passing without a mask, and
+/// what [`validate`](fn@validate) checks. A pattern that cannot be said so implements
+/// [`project`](Self::project) instead, and that alone. [`Pattern`] has those of this crate.
 ///
 /// Scores are finite and not negative, but for those of protected weights, which are infinite
-/// and so come last. What the patterns of this crate make of other numbers is not said; it is no
+/// and so come last. What the patterns of this crate make of invalid scores is not said; it is no
 /// panic.
+///
+/// # Example
+///
+/// ```
+/// use wanda::{ComparisonGroup, Magnitude, NoStats, Pruner, Real, SparsityPattern};
+/// use wanda::ndarray::array;
+///
+/// /// Keeps the same number of inputs for every output.
+/// #[derive(Debug)]
+/// struct Keep(usize);
+///
+/// impl<T: Real> SparsityPattern<T> for Keep {
+///     fn comparison(&self) -> Option<ComparisonGroup> {
+///         Some(ComparisonGroup::Row)
+///     }
+///
+///     fn count(&self, size: usize) -> usize {
+///         size.saturating_sub(self.0)
+///     }
+/// }
+///
+/// let mut w = array![[0.1_f32, -3.0, 0.2], [0.5, 0.6, 0.7]];
+/// let report = Pruner::new(Magnitude, Keep(1)).prune(&mut w, &NoStats)?;
+/// assert_eq!(w, array![[0.0, -3.0, 0.0], [0.0, 0.0, 0.7]]);
+/// assert_eq!(report.pruned(), 4);
+/// # Ok::<(), wanda::Error>(())
+/// ```
 pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
     /// The name to use in messages.
     fn name(&self) -> String {
         format!("{self:?}")
     }
 
-    /// Checks that the pattern makes sense for a layer of this shape. Called before any work.
+    /// Checks that the pattern makes sense for a layer of this shape. Called before any work. By
+    /// default it does.
     ///
     /// # Errors
     ///
     /// Whatever is wrong with the pattern, for example [`Error::InvalidSparsity`].
-    fn check(&self, rows: usize, columns: usize) -> Result<()>;
-
-    /// Marks the weights to prune, in a mask of the shape of `scores`.
-    ///
-    /// # Errors
-    ///
-    /// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask>;
-
-    /// Marks the weights of a block of columns to prune, for an update that decides a layer block
-    /// by block. `scores` are those of `block` alone; the whole layer has `columns` columns.
-    ///
-    /// By default the block is decided like a layer. A pattern whose count is rounded should see
-    /// to it that the counts of all blocks add up.
-    ///
-    /// # Errors
-    ///
-    /// As [`project`](Self::project), and [`Error::BlockShape`] if `scores` are not those of such a
-    /// block.
-    fn project_block(
-        &self,
-        scores: &dyn Rows<T>,
-        block: Range<usize>,
-        columns: usize,
-    ) -> Result<Mask> {
-        let _ = (block, columns);
-        self.project(scores)
+    fn check(&self, rows: usize, columns: usize) -> Result<()> {
+        let _ = (rows, columns);
+        Ok(())
     }
 
-    /// A block that is decided alone must be a multiple of this many columns. By default 1.
-    fn block_columns(&self) -> usize {
-        1
-    }
-
-    /// The rule for a single row, if that is as far as one decision reaches. By default it is
-    /// not: the pattern needs the whole layer.
-    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
+    /// What is compared with what. `None`, the default, if that is not all there is to say: then
+    /// [`project`](Self::project) decides.
+    fn comparison(&self) -> Option<ComparisonGroup> {
         None
     }
 
-    /// Where the weights end that go, for a pattern that takes those of a whole layer whose scores
-    /// are lowest, and no others. Rows are then scored once more, decided and pruned one by one,
-    /// and no mask is made. By default it is another pattern.
+    /// How many weights of a group of `size` go (of [blocks](ComparisonGroup::Blocks), how many of
+    /// so many blocks); all if it is more than that. Not asked without a
+    /// [comparison](Self::comparison).
+    ///
+    /// Where an update decides a layer block by block, groups that reach beyond the block lose what
+    /// is counted up to the end of the block, less what was counted up to its start.
+    fn count(&self, size: usize) -> usize {
+        let _ = size;
+        0
+    }
+
+    /// Marks the weights to prune, in a mask of the shape of `scores`, which are those of `columns`
+    /// of the layer: of all, or of a block that an update decides alone.
+    ///
+    /// By default these are the lowest of each [comparison group](Self::comparison). Where there is
+    /// one, this method is not asked otherwise: implement either.
     ///
     /// # Errors
     ///
-    /// What reading `scores` gives.
-    fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
-        let _ = scores;
-        Ok(None)
+    /// What reading `scores` gives, [`Error::TooLarge`] if there is no memory for the mask, and
+    /// [`Error::BlockShape`] if `scores` are not those of so many columns. [`Error::Custom`] from a
+    /// pattern that implements neither.
+    fn project(&self, scores: &dyn Rows<T>, columns: Range<usize>) -> Result<Mask> {
+        comparison::project_groups(self, scores, columns)
     }
 
     /// Checks that a finished matrix with these zeros has the pattern.
     ///
     /// By default it does if the pattern, given a score of 1 for every weight that is not zero,
-    /// would prune nothing but zeros.
+    /// would prune nothing but zeros. A pattern whose decision depends on more than the order of
+    /// the scores says here what its zeros have in common.
     ///
     /// # Errors
     ///
@@ -108,44 +131,24 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
     }
 }
 
-/// How a pattern decides a row that it can decide alone.
-pub trait RowRule<T: Real = f32>: Send + Sync {
-    /// Marks the weights of a row to prune. `marks` has a column for each score and is empty.
-    ///
-    /// A rule that decides in [groups](Self::group) may be given the groups of several rows, one
-    /// after the other.
-    ///
-    /// The scores of protected weights are infinite. A rule that marks one all the same makes
-    /// pruning fail with [`Error::TooManyProtected`].
-    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>);
-
-    /// How far one decision reaches: to the end of a run of this many columns, counted from
-    /// column 0, or, by default, of the row.
-    fn group(&self) -> Option<usize> {
-        None
-    }
-
-    /// How many of so many columns are marked, those of a row or a [group](Self::group), for a rule
-    /// that marks the lowest scores, of equal ones those in the lowest columns, and no others. They
-    /// can then be decided while they are scored, without [`select`](Self::select). By default the
-    /// rule is another one.
-    fn lowest(&self, columns: usize) -> Option<usize> {
-        let _ = columns;
-        None
-    }
-}
-
-/// Decides a layer row by row: [`SparsityPattern::project`] for patterns with a [`RowRule`].
+/// Marks a layer row by row, given the number of each row, its scores, and its marks, which are
+/// empty: for patterns that [project](SparsityPattern::project) by code. Rows go to threads.
 ///
 /// # Errors
 ///
 /// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
-pub fn project_rows<T: Real>(rule: &dyn RowRule<T>, scores: &dyn Rows<T>) -> Result<Mask> {
-    mark_rows(scores, |_, scores, marks| rule.select(scores, marks))
-}
-
-/// Marks a layer row by row, given the number of each row, its scores, and its marks.
-fn mark_rows<T: Real>(
+///
+/// # Example
+///
+/// ```
+/// use wanda::{ndarray::array, pattern::mark_rows};
+///
+/// let scores = array![[0.1_f32, 3.0], [0.5, 0.6]];
+/// let mask = mark_rows(&scores, |_row, scores, marks| marks.fill(|j| scores[j] < 0.55))?;
+/// assert_eq!(mask.iter().collect::<Vec<_>>(), [(0, 0), (1, 0)]);
+/// # Ok::<(), wanda::Error>(())
+/// ```
+pub fn mark_rows<T: Real>(
     scores: &dyn Rows<T>,
     decide: impl Fn(usize, &[T], &mut MaskRow<'_>) + Send + Sync,
 ) -> Result<Mask> {
@@ -264,261 +267,83 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn with_sparsity(self, sparsity: f64) -> Option<Self> {
-        Some(match self {
-            Self::PerOutput(_) => Self::PerOutput(sparsity),
-            Self::PerLayer(_) => Self::PerLayer(sparsity),
-            Self::PerInput(_) => Self::PerInput(sparsity),
-            Self::NOfM { .. } => return None,
-            Self::Block { rows, cols, .. } => Self::Block {
+        self.form::<f32>().with_sparsity(sparsity)
+    }
+
+    /// What knows the pattern: the only place where variants are told apart.
+    fn form<T: Real>(self) -> Box<dyn Form<T>> {
+        match self {
+            Self::PerOutput(sparsity) => Box::new(per_output::PerOutput { sparsity }),
+            Self::PerLayer(sparsity) => Box::new(per_layer::PerLayer { sparsity }),
+            Self::PerInput(sparsity) => Box::new(per_input::PerInput { sparsity }),
+            Self::NOfM { keep, of } => Box::new(n_of_m::NOfM { keep, of }),
+            Self::Block {
                 rows,
                 cols,
                 sparsity,
-            },
-            Self::Cumulative(_) => Self::Cumulative(sparsity),
-            Self::Threshold(_) => Self::Threshold(sparsity),
-        })
+            } => Box::new(block::Block {
+                rows,
+                cols,
+                sparsity,
+            }),
+            Self::Cumulative(sparsity) => Box::new(cumulative::Cumulative { sparsity }),
+            Self::Threshold(sparsity) => Box::new(threshold::Threshold { sparsity }),
+        }
     }
 }
 
-/// A pointer to a pattern is a pattern.
+/// A pattern of this crate: its [text](Pattern#text) is how it is displayed, and its name.
+trait Form<T: Real>: SparsityPattern<T> + Display {
+    /// The same pattern with another sparsity, if it has one.
+    fn with_sparsity(&self, sparsity: f64) -> Option<Pattern>;
+}
+
+/// A pointer to a pattern is a pattern, and so is what says which one it is.
 macro_rules! pattern_behind {
-    ($pointer:ty) => {
-        impl<T: Real, P: SparsityPattern<T> + ?Sized> SparsityPattern<T> for $pointer {
+    ([$($parameters:tt)*] $type:ty, |$self:ident| $pattern:expr) => {
+        impl<T: Real, $($parameters)*> SparsityPattern<T> for $type {
             fn name(&self) -> String {
-                (**self).name()
+                let $self = self;
+                $pattern.name()
             }
 
             fn check(&self, rows: usize, columns: usize) -> Result<()> {
-                (**self).check(rows, columns)
+                let $self = self;
+                $pattern.check(rows, columns)
             }
 
-            fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-                (**self).project(scores)
+            fn comparison(&self) -> Option<ComparisonGroup> {
+                let $self = self;
+                $pattern.comparison()
             }
 
-            fn project_block(
-                &self,
-                scores: &dyn Rows<T>,
-                block: Range<usize>,
-                columns: usize,
-            ) -> Result<Mask> {
-                (**self).project_block(scores, block, columns)
+            fn count(&self, size: usize) -> usize {
+                let $self = self;
+                $pattern.count(size)
             }
 
-            fn block_columns(&self) -> usize {
-                (**self).block_columns()
-            }
-
-            fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
-                (**self).row_rule()
-            }
-
-            fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
-                (**self).layer_cut(scores)
+            fn project(&self, scores: &dyn Rows<T>, columns: Range<usize>) -> Result<Mask> {
+                let $self = self;
+                $pattern.project(scores, columns)
             }
 
             fn validate(&self, zeros: &Mask) -> Result<()> {
-                (**self).validate(zeros)
+                let $self = self;
+                $pattern.validate(zeros)
             }
         }
     };
 }
 
-pattern_behind!(&P);
-pattern_behind!(Box<P>);
-
-impl<T: Real> SparsityPattern<T> for Pattern {
-    fn name(&self) -> String {
-        self.to_string()
-    }
-
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        match *self {
-            Self::NOfM { keep, of } if keep < 1 || keep > of => {
-                Err(Error::InvalidGroup { keep, of })
-            }
-            Self::NOfM { .. } => Ok(()),
-            Self::Block { rows, cols, .. } if rows < 1 || cols < 1 => Err(Error::InvalidBlock {
-                rows,
-                columns: cols,
-            }),
-            Self::PerOutput(sparsity)
-            | Self::PerLayer(sparsity)
-            | Self::PerInput(sparsity)
-            | Self::Cumulative(sparsity)
-            | Self::Threshold(sparsity)
-            | Self::Block { sparsity, .. } => check_sparsity(sparsity),
-        }
-    }
-
-    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
-        match *self {
-            Self::PerOutput(sparsity) => Some(Box::new(per_output::PerOutput { sparsity })),
-            Self::NOfM { keep, of } => Some(Box::new(n_of_m::NOfM::new(keep, of))),
-            _ => None,
-        }
-    }
-
-    fn layer_cut(&self, scores: &dyn Rows<T>) -> Result<Option<LayerCut<T>>> {
-        let scores = &Steady::new(scores);
-        let (rows, columns) = scores.dim();
-        SparsityPattern::<T>::check(self, rows, columns)?;
-        let weights = area(rows, columns)?;
-        match *self {
-            Self::PerLayer(sparsity) => {
-                lowest_of_layer::cut_lowest(scores, quota(weights, sparsity)).map(Some)
-            }
-            Self::Threshold(sparsity) => {
-                lowest_of_layer::cut_up_to_rank(scores, quota(weights, sparsity)).map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-        let scores = &Steady::new(scores);
-        let (height, columns) = scores.dim();
-        SparsityPattern::<T>::check(self, height, columns)?;
-        let weights = area(height, columns)?;
-        match *self {
-            Self::PerOutput(sparsity) => project_rows(&per_output::PerOutput { sparsity }, scores),
-            Self::PerLayer(sparsity) => {
-                lowest_of_layer::cut_lowest(scores, quota(weights, sparsity))?.project(scores)
-            }
-            Self::PerInput(sparsity) => {
-                lowest_of_columns::mark_lowest(scores, quota(height, sparsity))
-            }
-            Self::NOfM { keep, of } => project_rows(&n_of_m::NOfM::new(keep, of), scores),
-            Self::Block {
-                rows,
-                cols,
-                sparsity,
-            } => {
-                let blocks = height.div_ceil(rows) * columns.div_ceil(cols);
-                block::mark_lowest(scores, (rows, cols), quota(blocks, sparsity))
-            }
-            Self::Cumulative(sparsity) => cumulative::project(scores, sparsity),
-            Self::Threshold(sparsity) => {
-                lowest_of_layer::cut_up_to_rank(scores, quota(weights, sparsity))?.project(scores)
-            }
-        }
-    }
-
-    fn project_block(
-        &self,
-        scores: &dyn Rows<T>,
-        block: Range<usize>,
-        columns: usize,
-    ) -> Result<Mask> {
-        let scores = &Steady::new(scores);
-        let (rows, width) = scores.dim();
-        SparsityPattern::<T>::check(self, rows, columns)?;
-        check_block(width, &block, columns)?;
-        area(rows, columns)?;
-        // What is pruned up to the end of the block, less what was pruned before it, adds up to
-        // the exact count.
-        let share = |count_at: &dyn Fn(usize) -> usize, sparsity: f64| {
-            quota(count_at(block.end), sparsity) - quota(count_at(block.start), sparsity)
-        };
-        match *self {
-            Self::PerOutput(sparsity) => {
-                let count = share(&|column| column, sparsity);
-                project_rows(&per_output::Lowest { count }, scores)
-            }
-            Self::PerLayer(sparsity) => {
-                let count = share(&|column| rows * column, sparsity);
-                lowest_of_layer::cut_lowest(scores, count)?.project(scores)
-            }
-            Self::Block {
-                rows: height,
-                cols,
-                sparsity,
-            } => {
-                let blocks = |column: usize| rows.div_ceil(height) * column.div_ceil(cols);
-                block::mark_lowest(scores, (height, cols), share(&blocks, sparsity))
-            }
-            _ => self.project(scores),
-        }
-    }
-
-    fn block_columns(&self) -> usize {
-        match *self {
-            Self::NOfM { of, .. } => of,
-            Self::Block { cols, .. } => cols,
-            _ => 1,
-        }
-    }
-
-    fn validate(&self, zeros: &Mask) -> Result<()> {
-        match *self {
-            Self::Cumulative(sparsity) => {
-                check_sparsity(sparsity)?;
-                cumulative::validate(self, zeros, sparsity)
-            }
-            _ => validate::validate_projection::<T>(self, zeros),
-        }
-    }
-}
-
-/// Scores that are asked for their shape but once, so that it cannot change on the way.
-struct Steady<'a, T> {
-    scores: &'a dyn Rows<T>,
-    dim: (usize, usize),
-}
-
-impl<'a, T: Real> Steady<'a, T> {
-    fn new(scores: &'a dyn Rows<T>) -> Self {
-        let dim = scores.dim();
-        Self { scores, dim }
-    }
-}
-
-impl<T: Real> Rows<T> for Steady<'_, T> {
-    fn dim(&self) -> (usize, usize) {
-        self.dim
-    }
-
-    fn read(&self, row: usize, start: usize, out: &mut [T]) -> Result<()> {
-        self.scores.read(row, start, out)
-    }
-
-    fn read_block(&self, row: usize, start: usize, width: usize, out: &mut [T]) -> Result<()> {
-        self.scores.read_block(row, start, width, out)
-    }
-}
+pattern_behind!([P: SparsityPattern<T> + ?Sized] &P, |pointer| (**pointer));
+pattern_behind!([P: SparsityPattern<T> + ?Sized] Box<P>, |pointer| (**pointer));
+pattern_behind!([] Pattern, |pattern| pattern.form::<T>());
 
 /// A number less than `len`, which is not 0. It jumps about while `i` counts up.
 fn scattered(i: usize, len: usize) -> usize {
     /// The multiples of an odd number jump about.
     const MIXER: usize = 0x9E37_79B9;
     (i.wrapping_mul(MIXER) >> 16) % len
-}
-
-/// How many weights a layer has.
-///
-/// # Errors
-///
-/// [`Error::TooLarge`] if there is no such number.
-fn area(rows: usize, columns: usize) -> Result<usize> {
-    rows.checked_mul(columns)
-        .ok_or(Error::TooLarge { rows, columns })
-}
-
-/// Checks that `width` columns of scores can be those of a block of a layer with `columns` columns.
-///
-/// # Errors
-///
-/// [`Error::BlockShape`] if the layer has no such block, or it has another number of columns.
-fn check_block(width: usize, block: &Range<usize>, columns: usize) -> Result<()> {
-    if block.start <= block.end && block.end <= columns && block.len() == width {
-        return Ok(());
-    }
-    Err(Error::BlockShape {
-        start: block.start,
-        end: block.end,
-        columns,
-        scores: width,
-    })
 }
 
 /// How many of `count` things a sparsity prunes.
@@ -540,8 +365,17 @@ fn check_sparsity(sparsity: f64) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ndarray::Array2;
+
+    use super::{Pattern, SparsityPattern};
+
+    /// Checks that a pattern is written as `text`, read from it, and named by it.
+    pub(super) fn check_text(text: &str, pattern: Pattern) {
+        assert_eq!(pattern.to_string(), text);
+        assert_eq!(SparsityPattern::<f32>::name(&pattern), text);
+        assert_eq!(text.parse(), Ok(pattern));
+    }
 
     /// A score, from its row and column and a random number from 0 to 1.
     type Score = fn(usize, usize, f32) -> f32;

@@ -1,8 +1,11 @@
 //! Single weights, compared within an output.
 
-use super::{RowRule, quota};
+use std::fmt::{self, Display};
+
+use super::text::{Parsed, parse_sparsity};
+use super::{ComparisonGroup, Form, Pattern, SparsityPattern, check_sparsity, quota};
 use crate::element::Real;
-use crate::mask::MaskRow;
+use crate::error::Result;
 
 /// Prunes the same number of weights of every row.
 #[derive(Debug)]
@@ -10,28 +13,53 @@ pub(super) struct PerOutput {
     pub(super) sparsity: f64,
 }
 
-impl<T: Real> RowRule<T> for PerOutput {
-    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
-        marks.mark_lowest(0, scores, quota(scores.len(), self.sparsity));
+impl<T: Real> SparsityPattern<T> for PerOutput {
+    fn name(&self) -> String {
+        self.to_string()
     }
 
-    fn lowest(&self, columns: usize) -> Option<usize> {
-        Some(quota(columns, self.sparsity))
+    fn check(&self, _: usize, _: usize) -> Result<()> {
+        check_sparsity(self.sparsity)
+    }
+
+    fn comparison(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Row)
+    }
+
+    fn count(&self, size: usize) -> usize {
+        quota(size, self.sparsity)
     }
 }
 
-/// Prunes a given number of weights of every row.
-#[derive(Debug)]
-pub(super) struct Lowest {
-    pub(super) count: usize,
+impl<T: Real> Form<T> for PerOutput {
+    fn with_sparsity(&self, sparsity: f64) -> Option<Pattern> {
+        Some(Pattern::PerOutput(sparsity))
+    }
 }
 
-impl<T: Real> RowRule<T> for Lowest {
-    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
-        marks.mark_lowest(0, scores, self.count);
+impl Display for PerOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.sparsity)
     }
+}
 
-    fn lowest(&self, _: usize) -> Option<usize> {
-        Some(self.count)
+/// Reads the text of the pattern, in parts; `None` if it is of another one.
+pub(super) fn parse(parts: &[&str]) -> Option<Parsed> {
+    match parts {
+        [s] | ["per-output", s] => Some(parse_sparsity(s).map(Pattern::PerOutput)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check_text;
+    use super::*;
+
+    #[test]
+    fn its_count_is_rounded_down_and_its_text_can_be_read() {
+        let pattern = PerOutput { sparsity: 0.29 };
+        assert_eq!(SparsityPattern::<f32>::count(&pattern, 10), 2);
+        check_text("0.5", Pattern::PerOutput(0.5));
     }
 }

@@ -3,24 +3,30 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-use super::{Pattern, SparsityPattern};
+use super::{
+    Pattern, SparsityPattern, block, cumulative, n_of_m, per_input, per_layer, per_output,
+    threshold,
+};
 use crate::error::{Error, Result};
+
+/// A pattern that was read, or what is wrong with its text.
+pub(super) type Parsed = std::result::Result<Pattern, String>;
+
+/// What reads the text of each pattern, given its parts. N:M, whose text begins with no name, comes
+/// last.
+const PARSERS: [fn(&[&str]) -> Option<Parsed>; 7] = [
+    per_output::parse,
+    per_layer::parse,
+    per_input::parse,
+    cumulative::parse,
+    threshold::parse,
+    block::parse,
+    n_of_m::parse,
+];
 
 impl Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PerOutput(sparsity) => write!(f, "{sparsity}"),
-            Self::PerLayer(sparsity) => write!(f, "per-layer:{sparsity}"),
-            Self::PerInput(sparsity) => write!(f, "per-input:{sparsity}"),
-            Self::NOfM { keep, of } => write!(f, "{keep}:{of}"),
-            Self::Block {
-                rows,
-                cols,
-                sparsity,
-            } => write!(f, "block:{rows}x{cols}:{sparsity}"),
-            Self::Cumulative(sparsity) => write!(f, "cumulative:{sparsity}"),
-            Self::Threshold(sparsity) => write!(f, "threshold:{sparsity}"),
-        }
+        self.form::<f32>().fmt(f)
     }
 }
 
@@ -29,47 +35,30 @@ impl FromStr for Pattern {
 
     /// Reads what [`Display`] writes, and `per-output:0.5` for `0.5`.
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |reason: String| Error::ParsePattern {
-            text: text.to_owned(),
-            reason,
-        };
-        let sparsity = |part: &str| {
-            part.parse::<f64>()
-                .map_err(|_| wrong(format!("`{part}` is not a sparsity")))
-        };
-        let size = |part: &str| {
-            part.parse::<usize>().map_err(|_| {
-                wrong(format!(
-                    "`{part}` is neither a whole number nor the name of a pattern"
-                ))
-            })
-        };
         let parts: Vec<&str> = text.split(':').map(str::trim).collect();
-        let pattern = match parts[..] {
-            [s] | ["per-output", s] => Self::PerOutput(sparsity(s)?),
-            ["per-layer", s] => Self::PerLayer(sparsity(s)?),
-            ["per-input", s] => Self::PerInput(sparsity(s)?),
-            ["cumulative", s] => Self::Cumulative(sparsity(s)?),
-            ["threshold", s] => Self::Threshold(sparsity(s)?),
-            ["block", shape, s] => {
-                let (rows, cols) = shape
-                    .split_once('x')
-                    .ok_or_else(|| wrong(format!("`{shape}` is not a block shape like 16x4")))?;
-                Self::Block {
-                    rows: size(rows)?,
-                    cols: size(cols)?,
-                    sparsity: sparsity(s)?,
-                }
-            }
-            [keep, of] => Self::NOfM {
-                keep: size(keep)?,
-                of: size(of)?,
-            },
-            _ => return Err(wrong("it has too many parts".to_owned())),
-        };
+        let pattern = PARSERS
+            .iter()
+            .find_map(|parse| parse(&parts))
+            .unwrap_or_else(|| Err("it has too many parts".to_owned()))
+            .map_err(|reason| Error::ParsePattern {
+                text: text.to_owned(),
+                reason,
+            })?;
         SparsityPattern::<f64>::check(&pattern, 0, 0)?;
         Ok(pattern)
     }
+}
+
+/// Reads a sparsity, of any value.
+pub(super) fn parse_sparsity(part: &str) -> std::result::Result<f64, String> {
+    part.parse()
+        .map_err(|_| format!("`{part}` is not a sparsity"))
+}
+
+/// Reads a number of rows or columns.
+pub(super) fn parse_size(part: &str) -> std::result::Result<usize, String> {
+    part.parse()
+        .map_err(|_| format!("`{part}` is neither a whole number nor the name of a pattern"))
 }
 
 #[cfg(feature = "serde")]

@@ -2,10 +2,10 @@
 
 use ndarray::{ArrayRef2, Axis};
 
-use super::SparsityPattern;
+use super::{SparsityPattern, project};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
-use crate::mask::{Mask, check_shape};
+use crate::mask::Mask;
 use crate::matrix::{Rows, check_bounds};
 
 /// Checks that a finished matrix has a pattern, exactly, and that its zeros are `+0.0`.
@@ -49,8 +49,7 @@ pub(super) fn validate_projection<T: Real>(
 ) -> Result<()> {
     let (rows, columns) = zeros.dim();
     pattern.check(rows, columns)?;
-    let lacking = pattern.project(&NotZero(zeros))?;
-    check_shape(zeros.dim(), &lacking)?;
+    let lacking = project(pattern, &NotZero(zeros), 0..columns)?;
     match lacking.first_common(&zeros.complement()) {
         None => Ok(()),
         Some((row, column)) => Err(Error::PatternViolated {

@@ -1,8 +1,13 @@
 //! What pruning costs a layer's output.
 
-use crate::element::inverse_power_of_two;
+use ndarray::ArrayRef2;
+
+use crate::element::{Element, Real, inverse_power_of_two};
+use crate::error::Result;
 use crate::kernels::RowCost;
+use crate::matrix::read_all;
 use crate::report::{ErrorBasis, RelativeError};
+use crate::stats::OutputEnergy;
 
 /// What the relative error is measured with when only the norms of the inputs are known: weights
 /// and sums of squares are brought near 1, so that no square of an `f64` overflows or vanishes.
@@ -25,4 +30,39 @@ impl Gauge {
 /// The relative error of a layer from what it lost; `None` if it puts out nothing.
 pub(super) fn relative(cost: RowCost) -> Option<RelativeError> {
     RelativeError::new(cost.lost, cost.total, ErrorBasis::InputNorms)
+}
+
+/// The dense weights, kept to be compared with what pruning makes of them, where statistics know
+/// more than norms.
+pub(super) struct Dense<'a, T> {
+    energy: &'a dyn OutputEnergy,
+    weights: Vec<T>,
+    scale: f64,
+}
+
+impl<'a, T: Real> Dense<'a, T> {
+    pub(super) fn of<A: Element<Compute = T>>(
+        w: &ArrayRef2<A>,
+        energy: &'a dyn OutputEnergy,
+        largest_weight: f64,
+    ) -> Result<Self> {
+        Ok(Self {
+            energy,
+            weights: read_all(&w.view())?,
+            scale: inverse_power_of_two(largest_weight),
+        })
+    }
+
+    /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`; `None` if the dense layer puts out nothing.
+    pub(super) fn compare<A: Element<Compute = T>>(
+        mut self,
+        w: &ArrayRef2<A>,
+    ) -> Option<RelativeError> {
+        let total = energy_of(self.energy, &self.weights, self.scale);
+        for (dense, w) in self.weights.iter_mut().zip(w) {
+            *dense = *dense - w.widen();
+        }
+        let lost = energy_of(self.energy, &self.weights, self.scale);
+        RelativeError::new(lost, total, ErrorBasis::Gram)
+    }
 }

@@ -2,10 +2,9 @@
 
 mod cost;
 mod decider;
-#[cfg(feature = "second-order")]
-mod dense;
 mod rows;
-mod scores;
+#[cfg(feature = "second-order")]
+pub(crate) mod sparsegpt;
 mod subtraction;
 
 use std::time::Instant;
@@ -15,16 +14,14 @@ use ndarray::ArrayRef2;
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::mask::{Mask, check_shape};
-use crate::metric::{ImportanceMetric, Scorer, Wanda};
-use crate::pattern::SparsityPattern;
+use crate::metric::{Context, ImportanceMetric, Prepared, Wanda};
+use crate::pattern::{self, Decision, SparsityPattern, cut_lowest};
 use crate::report::{LayerReport, RelativeError};
+use crate::scores::Scoring;
 use crate::stats::{ActivationStats, check_features};
 use crate::update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
-#[cfg(feature = "second-order")]
-use crate::{metric::Obs, stats::Gram, update::ObsSweep};
-use cost::Gauge;
-use decider::Rule;
-use scores::LayerScores;
+use cost::{Dense, Gauge};
+use decider::{Deciding, Rule};
 
 /// Prunes layers by a metric and a pattern.
 ///
@@ -131,11 +128,11 @@ impl<M, P, U> Pruner<M, P, U> {
         if w.is_empty() {
             return Mask::none(w.nrows(), w.ncols());
         }
-        if let Some(updated) = self.run_update(w, stats)? {
+        if let Some(updated) = self.run_update(w, stats, largest)? {
             return Ok(updated.mask);
         }
-        let scorer = self.metric.prepare(&w.view(), stats)?;
-        self.decide(w, &*scorer, largest)
+        let prepared = self.prepare(w, stats, largest)?;
+        self.decide(w, &prepared, largest)
     }
 
     /// Prunes a layer in place and reports what that did to it.
@@ -162,7 +159,7 @@ impl<M, P, U> Pruner<M, P, U> {
         let (rows, columns) = w.dim();
         let done = if w.is_empty() {
             Done::default()
-        } else if let Some(updated) = self.run_update(w, stats)? {
+        } else if let Some(updated) = self.run_update(w, stats, largest)? {
             subtraction::apply(w, &updated)
         } else {
             self.prune_only(w, stats, largest)?
@@ -192,39 +189,57 @@ impl<M, P, U> Pruner<M, P, U> {
         P: SparsityPattern<A::Compute>,
     {
         let gauge = Gauge::new(stats.sums_of_squares(), largest.as_f64());
-        #[cfg(feature = "second-order")]
         let dense = stats
-            .gram()
-            .map(|gram| dense::Dense::of(w, gram, largest.as_f64()))
+            .output_energy()
+            .map(|energy| Dense::of(w, energy, largest.as_f64()))
             .transpose()?;
-        let scorer = self.metric.prepare(&w.view(), stats)?;
-        // If nothing can go wrong any more, each row is finished while it is at hand.
-        let safe = self.protected.is_none() && scorer.promises_valid_scores(largest);
-        let rule = self.pattern.row_rule().filter(|_| safe);
-        let cut = if safe && rule.is_none() {
-            self.pattern.layer_cut(&self.scores(w, &*scorer, largest))?
+        let prepared = self.prepare(w, stats, largest)?;
+        let outcome = if let Some(rule) = self.rule(w, &prepared, largest)? {
+            let deciding = Deciding {
+                prepared: &prepared,
+                rule,
+            };
+            rows::prune(w, &deciding, &gauge)
         } else {
-            None
-        };
-        let outcome = match (rule, cut) {
-            (Some(rule), _) => rows::prune(w, &*scorer, Rule::Row(&*rule), &gauge),
-            (None, Some(cut)) => rows::prune(w, &*scorer, Rule::Layer(cut), &gauge),
-            (None, None) => {
-                let mask = self.decide(w, &*scorer, largest)?;
-                rows::apply(&mask, w, &gauge)
-            }
-        };
-        let error = cost::relative(outcome.cost);
-        #[cfg(feature = "second-order")]
-        let error = match dense {
-            Some(dense) => dense.compare(w),
-            None => error,
+            let mask = self.decide(w, &prepared, largest)?;
+            rows::apply(&mask, w, &gauge)
         };
         Ok(Done {
             pruned: outcome.pruned,
             zeros: outcome.zeros,
-            error,
-            damping: scorer.damping(),
+            error: match dense {
+                Some(dense) => dense.compare(w),
+                None => cost::relative(outcome.cost),
+            },
+            damping: prepared.damping(),
+        })
+    }
+
+    /// How to decide rows one by one, and finish each while it is at hand: if the pattern compares
+    /// within rows, or has compared the whole layer, and nothing can go wrong any more.
+    fn rule<A: Element>(
+        &self,
+        w: &ArrayRef2<A>,
+        prepared: &Prepared<'_, A::Compute>,
+        largest: A::Compute,
+    ) -> Result<Option<Rule<A::Compute>>>
+    where
+        M: ImportanceMetric<A::Compute>,
+        P: SparsityPattern<A::Compute>,
+    {
+        if self.protected.is_some() || !prepared.promises_valid_scores(largest) {
+            return Ok(None);
+        }
+        let (rows, columns) = w.dim();
+        let decision = Decision::of::<A::Compute>(&self.pattern, rows, &(0..columns))?;
+        Ok(match decision {
+            Some(Decision::Row { count }) => Some(Rule::Row { count }),
+            Some(Decision::Run { of, count, of_last }) => Some(Rule::Run { of, count, of_last }),
+            Some(Decision::Layer { count }) => {
+                let scores = self.scoring(prepared).of(w, 0).trusted(largest);
+                Some(Rule::Layer(cut_lowest(&scores, count)?))
+            }
+            Some(Decision::Column { .. } | Decision::Blocks { .. }) | None => None,
         })
     }
 
@@ -233,6 +248,7 @@ impl<M, P, U> Pruner<M, P, U> {
         &self,
         w: &ArrayRef2<A>,
         stats: &dyn ActivationStats,
+        largest: A::Compute,
     ) -> Result<Option<Updated<A::Compute>>>
     where
         M: ImportanceMetric<A::Compute>,
@@ -241,6 +257,7 @@ impl<M, P, U> Pruner<M, P, U> {
     {
         let updated = self.update.run(&UpdateTask {
             weights: &w.view(),
+            largest,
             stats,
             metric: &self.metric,
             pattern: &self.pattern,
@@ -285,48 +302,48 @@ impl<M, P, U> Pruner<M, P, U> {
         if (features, stats.tokens()) != (0, 0) {
             check_features(features, (rows, columns))?;
         }
-        #[cfg(feature = "second-order")]
-        if let Some(gram) = stats.gram() {
-            check_features(gram.features(), (rows, columns))?;
-        }
         if let Some(protected) = &self.protected {
             check_shape((rows, columns), protected)?;
         }
         Ok(())
     }
 
-    /// The scores of a layer.
-    fn scores<'a, A: Element>(
+    /// What the metric makes of a layer.
+    fn prepare<'a, A: Element>(
         &'a self,
-        w: &'a ArrayRef2<A>,
-        scorer: &'a dyn Scorer<A::Compute>,
+        w: &ArrayRef2<A>,
+        stats: &'a dyn ActivationStats,
         largest: A::Compute,
-    ) -> LayerScores<'a, A>
+    ) -> Result<Prepared<'a, A::Compute>>
     where
         M: ImportanceMetric<A::Compute>,
     {
-        let checked = !scorer.promises_valid_scores(largest);
-        LayerScores {
-            weights: w,
-            scorer,
-            checked_as: checked.then(|| self.metric.name()),
-            protected: self.protected.as_ref(),
-        }
+        let context = Context::new(stats, largest);
+        let prepared = self.metric.prepare(&w.view(), &context)?;
+        prepared.check(w.dim(), || self.metric.name())
+    }
+
+    /// How the weights of a layer are scored.
+    fn scoring<'a, T: Real>(&'a self, prepared: &'a Prepared<'a, T>) -> Scoring<'a, T>
+    where
+        M: ImportanceMetric<T>,
+    {
+        Scoring::new(&self.metric, prepared).protect(self.protected.as_ref())
     }
 
     /// Decides a whole layer.
     fn decide<A: Element>(
         &self,
         w: &ArrayRef2<A>,
-        scorer: &dyn Scorer<A::Compute>,
+        prepared: &Prepared<'_, A::Compute>,
         largest: A::Compute,
     ) -> Result<Mask>
     where
         M: ImportanceMetric<A::Compute>,
         P: SparsityPattern<A::Compute>,
     {
-        let mask = self.pattern.project(&self.scores(w, scorer, largest))?;
-        check_shape(w.dim(), &mask)?;
+        let scores = self.scoring(prepared).of(w, 0).trusted(largest);
+        let mask = pattern::project(&self.pattern, &scores, 0..w.ncols())?;
         self.check_protected::<A::Compute>(&mask)?;
         Ok(mask)
     }
@@ -370,52 +387,6 @@ pub fn prune_layer<A: Element, P: SparsityPattern<A::Compute>>(
     pattern: P,
 ) -> Result<LayerReport> {
     Pruner::new(Wanda, pattern).prune(w, stats)
-}
-
-/// Prunes a layer with SparseGPT, in place: the [`Obs`] metric with the [`ObsSweep`], which makes
-/// up for pruned weights by changing those that stay.
-///
-/// `w` is outputs x inputs; `gram` saw the inputs of this layer. The published method compares
-/// all rows of a block of 128 columns ([`Pattern::PerLayer`](crate::Pattern::PerLayer)) or within
-/// groups ([`Pattern::NOfM`](crate::Pattern::NOfM)). For another metric, damping or backend, a
-/// given mask, or weights to protect, use [`Pruner::update`].
-///
-/// # Errors
-///
-/// As [`Pruner::prune`] and [`ObsSweep`]. After an error `w` is as before.
-///
-/// # Complexity
-///
-/// As [`ObsSweep`].
-///
-/// # Example
-///
-/// ```
-/// use wanda::{Gram, Pattern, ndarray::array};
-///
-/// let mut gram = Gram::new(2);
-/// gram.update(&array![[1.0_f32, 1.0], [2.0, 2.0], [1.0, 1.1]])?;
-/// let mut w = array![[1.0_f32, 3.0]];
-/// wanda::sparsegpt_layer(&mut w, &gram, Pattern::PerOutput(0.5))?;
-/// // The inputs are nearly the same, so the second weight takes over the work of the first.
-/// assert_eq!(w[[0, 0]], 0.0);
-/// assert!((w[[0, 1]] - 4.0).abs() < 0.1);
-/// # Ok::<(), wanda::Error>(())
-/// ```
-///
-/// # Reference
-///
-/// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
-/// arXiv 2301.00774.
-#[cfg(feature = "second-order")]
-pub fn sparsegpt_layer<A: Element, P: SparsityPattern<A::Compute>>(
-    w: &mut ArrayRef2<A>,
-    gram: &Gram,
-    pattern: P,
-) -> Result<LayerReport> {
-    Pruner::new(Obs::new(), pattern)
-        .update(ObsSweep::new())
-        .prune(w, gram)
 }
 
 /// What became of a layer.

@@ -7,13 +7,12 @@ use ndarray::{ArrayRef2, ArrayView1, ArrayViewMut2, Axis};
 use num_traits::Float;
 
 use super::cost::Gauge;
-use super::decider::{CHUNK, Decider, Decision, Rule};
+use super::decider::{COLUMNS_AT_ONCE, Decider, Deciding};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::kernels::{self, RowCost, WORD};
 use crate::mask::{Mask, words_for};
 use crate::matrix::{change_row, stride};
-use crate::metric::Scorer;
 use crate::parallel::{self, rows_a_task};
 
 /// What became of some rows.
@@ -39,16 +38,14 @@ const TOGETHER: usize = 4;
 /// Scores, decides and prunes in one go.
 pub(super) fn prune<A: Element>(
     w: &mut ArrayRef2<A>,
-    scorer: &dyn Scorer<A::Compute>,
-    rule: Rule<'_, A::Compute>,
+    deciding: &Deciding<'_, A::Compute>,
     gauge: &Gauge,
 ) -> Outcome {
     let columns = w.ncols();
-    let width = rule.group().map_or(columns, |group| {
-        let group = group.max(1);
-        group.saturating_mul(CHUNK.div_ceil(group)).min(columns)
+    let width = deciding.rule.group().map_or(columns, |group| {
+        let groups = COLUMNS_AT_ONCE.div_ceil(group);
+        group.saturating_mul(groups).min(columns)
     });
-    let decision = Decision::new(scorer, rule);
     for_each_few_rows(w, Scratch::new, |scratch, row, few| {
         let mut outcome = Outcome::default();
         for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), width).enumerate() {
@@ -65,7 +62,7 @@ pub(super) fn prune<A: Element>(
             let marks = &mut marks[..len];
             let runs = few.rows().into_iter().zip(marks.chunks_exact_mut(words));
             for (j, (weights, marks)) in runs.enumerate() {
-                decider.mark((row + j, i * width), &weights, &decision, marks);
+                decider.mark((row + j, i * width), &weights, deciding, marks);
             }
             outcome.add(&finish(&mut few, marks, i * width, gauge, stored));
         }
@@ -119,15 +116,15 @@ fn finish<A: Element>(
     };
     let ahead = TOGETHER * stride(few);
     let words = words_for(few.ncols());
-    for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), CHUNK).enumerate() {
-        let first = start + i * CHUNK;
+    for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), COLUMNS_AT_ONCE).enumerate() {
+        let first = start + i * COLUMNS_AT_ONCE;
         // Without statistics there is no cost to be known.
         let energies = gauge
             .energies
             .get(first..first + few.ncols())
             .unwrap_or(&[]);
         for (mut weights, marks) in few.rows_mut().into_iter().zip(marks.chunks_exact(words)) {
-            let marks = &marks[i * (CHUNK / WORD)..];
+            let marks = &marks[i * (COLUMNS_AT_ONCE / WORD)..];
             let (zeros, cost) = change_row(&mut weights, buffer, |run| {
                 kernels::zero_marked(run, marks, gauge.weight_scale, energies, ahead)
             });
@@ -171,7 +168,7 @@ pub(super) fn largest_weight<A: Element>(w: &ArrayRef2<A>) -> Result<A::Compute>
                 return kernels::largest(run);
             }
             let mut largest = A::ZERO;
-            for part in rows.axis_chunks_iter(Axis(1), CHUNK) {
+            for part in rows.axis_chunks_iter(Axis(1), COLUMNS_AT_ONCE) {
                 for run in part.rows() {
                     let run = contiguous(&run, buffer);
                     largest = kernels::largest(&[largest, kernels::largest(run)]);
