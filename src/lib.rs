@@ -16,10 +16,13 @@ mod linalg;
 mod mask;
 mod matrix;
 pub mod metric;
+mod number;
 mod parallel;
 pub mod pattern;
 mod prune;
 mod report;
+mod select;
+mod simd;
 pub mod stats;
 pub mod update;
 

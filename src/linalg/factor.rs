@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Backend, Panel, PanelMut, Store};
+use super::backend::Backend;
+use super::operations::Store;
+use super::panel::{Panel, PanelMut};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
 use crate::matrix::zeros;
@@ -83,12 +85,13 @@ pub(crate) fn factorize<T: Real>(
     let scale = inverse_power_of_two(mean);
 
     let mut reversed = zeros(n, n)?;
+    let operations = backend.operations::<T>();
     let mut pivot = 0;
     for raise in 0..=RAISES {
         let damping = damping * RAISE.powi(raise);
         let shift = damping * (mean * scale);
         reverse_damped(gram, scale, shift, &mut reversed);
-        match T::cholesky(backend, PanelMut::new(&mut reversed, n)) {
+        match operations.cholesky(PanelMut::new(&mut reversed, n)) {
             Ok(()) => {
                 clear_below_diagonal(&mut reversed, n);
                 return Ok(Factor {
@@ -173,7 +176,9 @@ impl<T: Real> Factor<T> {
     ) {
         let reverse = |range: Range<usize>| self.n - range.end..self.n - range.start;
         let part = Panel::new(&self.reversed, self.n).part(reverse(columns), reverse(rows));
-        T::product_reversed(self.backend, store, out, a, part);
+        self.backend
+            .operations()
+            .product_reversed(store, out, a, part);
     }
 
     /// U[columns, columns], row-major: the inverse of a diagonal block of R.
@@ -186,11 +191,9 @@ impl<T: Real> Factor<T> {
             }
         }
         let mut inverse = vec![T::zero(); len * len];
-        T::invert_upper(
-            self.backend,
-            PanelMut::new(&mut inverse, len),
-            Panel::new(&block, len),
-        );
+        self.backend
+            .operations()
+            .invert_upper(PanelMut::new(&mut inverse, len), Panel::new(&block, len));
         inverse
     }
 
@@ -201,7 +204,7 @@ impl<T: Real> Factor<T> {
 
     /// `out += a · b`, by the backend of this factor.
     pub(crate) fn product(&self, out: PanelMut<'_, T>, a: Panel<'_, T>, b: Panel<'_, T>) {
-        T::product(self.backend, Store::Add, out, a, b);
+        self.backend.operations().product(Store::Add, out, a, b);
     }
 
     /// R[k, i]

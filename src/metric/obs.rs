@@ -3,8 +3,8 @@
 use super::{ImportanceMetric, Scorer};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::Result;
-use crate::linalg::{Backend, factorize};
-use crate::matrix::{Rows, largest};
+use crate::linalg::{Backend, factorize, largest};
+use crate::matrix::Rows;
 use crate::stats::ActivationStats;
 
 /// What the layer's output loses when the weight is pruned and all later ones make up for it as

@@ -2,13 +2,13 @@
 
 use ndarray::{Array2, Axis};
 
-use super::lowest_of_layer;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::mask::{Mask, MaskRow, words_for};
 use crate::matrix::{Rows, zeros};
 use crate::parallel;
+use crate::select;
 
 /// Marks the `count` blocks with the least sums of scores.
 pub(super) fn mark_lowest<T: Real>(
@@ -18,7 +18,7 @@ pub(super) fn mark_lowest<T: Real>(
 ) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let sums = sum_blocks(scores, block_rows, block_columns)?;
-    let pruned = lowest_of_layer::cut_lowest(&sums, count)?.project(&sums)?;
+    let pruned = select::cut_lowest(&sums, count)?.project(&sums)?;
 
     let mut mask = Mask::none(rows, columns)?;
     let work = mask

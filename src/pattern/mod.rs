@@ -3,14 +3,12 @@
 mod block;
 mod cumulative;
 mod given;
-mod lowest_of_columns;
-mod lowest_of_layer;
 mod n_of_m;
 mod per_output;
 mod text;
 mod validate;
 
-pub use lowest_of_layer::LayerCut;
+pub use crate::select::LayerCut;
 pub use validate::validate;
 
 use std::fmt::Debug;
@@ -20,7 +18,7 @@ use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::{Mask, MaskRow};
 use crate::matrix::Rows;
-use crate::parallel;
+use crate::select;
 
 /// Which weights of a layer go, given the score of each.
 ///
@@ -141,27 +139,7 @@ pub trait RowRule<T: Real = f32>: Send + Sync {
 ///
 /// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
 pub fn project_rows<T: Real>(rule: &dyn RowRule<T>, scores: &dyn Rows<T>) -> Result<Mask> {
-    mark_rows(scores, |_, scores, marks| rule.select(scores, marks))
-}
-
-/// Marks a layer row by row, given the number of each row, its scores, and its marks.
-fn mark_rows<T: Real>(
-    scores: &dyn Rows<T>,
-    decide: impl Fn(usize, &[T], &mut MaskRow<'_>) + Send + Sync,
-) -> Result<Mask> {
-    let (rows, columns) = scores.dim();
-    let mut mask = Mask::none(rows, columns)?;
-    let work = mask.rows_mut().into_iter().enumerate().collect();
-    parallel::try_each(
-        work,
-        || vec![T::default(); columns],
-        |buffer, (row, mut marks)| {
-            scores.read(row, 0, buffer)?;
-            decide(row, buffer, &mut marks);
-            Ok(())
-        },
-    )?;
-    Ok(mask)
+    select::mark_rows(scores, |_, scores, marks| rule.select(scores, marks))
 }
 
 /// The patterns of this crate.
@@ -366,10 +344,10 @@ impl<T: Real> SparsityPattern<T> for Pattern {
         let weights = area(rows, columns)?;
         match *self {
             Self::PerLayer(sparsity) => {
-                lowest_of_layer::cut_lowest(scores, quota(weights, sparsity)).map(Some)
+                select::cut_lowest(scores, quota(weights, sparsity)).map(Some)
             }
             Self::Threshold(sparsity) => {
-                lowest_of_layer::cut_up_to_rank(scores, quota(weights, sparsity)).map(Some)
+                select::cut_up_to_rank(scores, quota(weights, sparsity)).map(Some)
             }
             _ => Ok(None),
         }
@@ -383,10 +361,10 @@ impl<T: Real> SparsityPattern<T> for Pattern {
         match *self {
             Self::PerOutput(sparsity) => project_rows(&per_output::PerOutput { sparsity }, scores),
             Self::PerLayer(sparsity) => {
-                lowest_of_layer::cut_lowest(scores, quota(weights, sparsity))?.project(scores)
+                select::cut_lowest(scores, quota(weights, sparsity))?.project(scores)
             }
             Self::PerInput(sparsity) => {
-                lowest_of_columns::mark_lowest(scores, quota(height, sparsity))
+                select::mark_lowest_of_columns(scores, quota(height, sparsity))
             }
             Self::NOfM { keep, of } => project_rows(&n_of_m::NOfM::new(keep, of), scores),
             Self::Block {
@@ -399,7 +377,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             }
             Self::Cumulative(sparsity) => cumulative::project(scores, sparsity),
             Self::Threshold(sparsity) => {
-                lowest_of_layer::cut_up_to_rank(scores, quota(weights, sparsity))?.project(scores)
+                select::cut_up_to_rank(scores, quota(weights, sparsity))?.project(scores)
             }
         }
     }
@@ -427,7 +405,7 @@ impl<T: Real> SparsityPattern<T> for Pattern {
             }
             Self::PerLayer(sparsity) => {
                 let count = share(&|column| rows * column, sparsity);
-                lowest_of_layer::cut_lowest(scores, count)?.project(scores)
+                select::cut_lowest(scores, count)?.project(scores)
             }
             Self::Block {
                 rows: height,
@@ -487,13 +465,6 @@ impl<T: Real> Rows<T> for Steady<'_, T> {
     }
 }
 
-/// A number less than `len`, which is not 0. It jumps about while `i` counts up.
-fn scattered(i: usize, len: usize) -> usize {
-    /// The multiples of an odd number jump about.
-    const MIXER: usize = 0x9E37_79B9;
-    (i.wrapping_mul(MIXER) >> 16) % len
-}
-
 /// How many weights a layer has.
 ///
 /// # Errors
@@ -536,52 +507,5 @@ fn check_sparsity(sparsity: f64) -> Result<()> {
         Ok(())
     } else {
         Err(Error::InvalidSparsity { sparsity })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ndarray::Array2;
-
-    /// A score, from its row and column and a random number from 0 to 1.
-    type Score = fn(usize, usize, f32) -> f32;
-
-    /// Scores of different kinds.
-    const KINDS: [(&str, Score); 11] = [
-        ("spread", |_, _, x| x),
-        ("few values", |_, _, x| (x * 4.0).floor()),
-        ("one value", |_, _, _| 2.0),
-        ("alike in a row", |row, _, x| row as f32 + x),
-        ("alike in every other row", |row, _, x| (row % 2) as f32 + x),
-        ("alike in a column", |_, column, x| column as f32 + x),
-        ("zero in a column", |_, column, x| x * column as f32),
-        (
-            "one row far below",
-            |row, _, x| if row == 9 { x } else { 1e6 + x },
-        ),
-        (
-            "few of many values",
-            |row, _, x| if row % 500 == 3 { x } else { 1.0 },
-        ),
-        ("of all sizes", |_, _, x| (x * 80.0 - 40.0).exp()),
-        (
-            "some protected",
-            |_, _, x| if x > 0.9 { f32::INFINITY } else { x },
-        ),
-    ];
-
-    /// A layer of each kind, the same every time.
-    pub(super) fn layers(shape: (usize, usize)) -> impl Iterator<Item = (String, Array2<f32>)> {
-        KINDS.into_iter().map(move |(kind, score)| {
-            let mut state = 1_u64;
-            let scores = Array2::from_shape_fn(shape, |(row, column)| {
-                // xorshift64
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                score(row, column, (state >> 40) as f32 / (1_u64 << 24) as f32)
-            });
-            (format!("{kind}, {shape:?}"), scores)
-        })
     }
 }

@@ -2,8 +2,8 @@
 
 use super::RowRule;
 use crate::element::Real;
-use crate::kernels;
 use crate::mask::MaskRow;
+use crate::select;
 
 /// Prunes all but the `keep` highest of every run of `of` columns.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl NOfM {
 impl<T: Real> RowRule<T> for NOfM {
     fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
         let scores = &scores[..scores.len().min(marks.columns())];
-        kernels::mark_lowest_of_groups(scores, self.keep, self.of, marks.words_mut());
+        select::mark_lowest_of_groups(scores, self.keep, self.of, marks.words_mut());
     }
 
     fn group(&self) -> Option<usize> {

@@ -3,10 +3,12 @@
 use ndarray::{ArrayView1, s};
 
 use crate::element::{Element, Real, widened, widened_run};
-use crate::kernels::{self, Scaled, Stream, WORD};
+use crate::kernels::{self, Scaled};
 use crate::mask::{MaskRow, words_for};
 use crate::metric::Scorer;
 use crate::pattern::{LayerCut, RowRule};
+use crate::select::{self, Stream};
+use crate::simd::WORD;
 
 /// Columns that go through all steps together, where a pattern allows it: few enough for all that
 /// belongs to them to stay in the fastest cache. A multiple of 64.
@@ -124,11 +126,11 @@ impl<T: Real> Decider<T> {
             let done = self.mark_stream(place, run, decision, count, marks);
             return if done { run.len() } else { 0 };
         };
-        let whole = kernels::whole_words(run.len(), of);
+        let whole = select::whole_words(run.len(), of);
         let Some(scores) = decision.scaled(place.1, &run[..whole]) else {
             return 0;
         };
-        kernels::mark_lowest_of_scaled_groups(scores, of - count, of, marks);
+        select::mark_lowest_of_scaled_groups(scores, of - count, of, marks);
         whole
     }
 
@@ -148,7 +150,7 @@ impl<T: Real> Decider<T> {
         };
         self.stream.begin(run.len(), count, |places, sample| {
             if let Some(scores) = decision.scaled(start, run) {
-                kernels::sample_scaled(scores, places, sample);
+                select::sample_scaled(scores, places, sample);
                 return;
             }
             for (from, run) in places.of_runs(sample) {
@@ -185,7 +187,7 @@ fn mark_up_to<A: Element>(
         let Some(scores) = decision.scaled(start + first, run) else {
             return 0;
         };
-        kernels::mark_scaled_up_to_cut(scores, cut.threshold, ties, marks, first);
+        select::mark_scaled_up_to_cut(scores, cut.threshold, ties, marks, first);
     }
     run.len()
 }

@@ -4,7 +4,7 @@ use ndarray::ArrayRef2;
 
 use crate::element::{Element, inverse_power_of_two};
 use crate::error::Result;
-use crate::matrix::read_all;
+use crate::linalg::read_all;
 use crate::report::{ErrorBasis, RelativeError};
 use crate::stats::Gram;
 

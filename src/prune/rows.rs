@@ -10,11 +10,12 @@ use super::cost::Gauge;
 use super::decider::{CHUNK, Decider, Decision, Rule};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
-use crate::kernels::{self, RowCost, WORD};
+use crate::kernels::{self, RowCost};
 use crate::mask::{Mask, words_for};
 use crate::matrix::{change_row, stride};
 use crate::metric::Scorer;
 use crate::parallel::{self, rows_a_task};
+use crate::simd::WORD;
 
 /// What became of some rows.
 #[derive(Default)]

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::Gram;
 use crate::element::{Real, inverse_power_of_two};
+use crate::kernels::second_order::dot;
 use crate::linalg::{LowerTriangle, Panel, PanelMut, Store, mean_of_live};
-use crate::{kernels, parallel};
+use crate::parallel;
 
 impl Gram {
     /// tr(A G Aᵀ), scaled: the sum of squared outputs of a layer with weights `a` (row-major) and
@@ -39,8 +40,7 @@ impl Gram {
             self.read_doubled(&columns, &mut form);
             let width = columns.len();
             product.resize(a.rows() * width, T::zero());
-            T::product(
-                self.backend,
+            self.backend.operations().product(
                 Store::Replace,
                 PanelMut::new(&mut product, width),
                 a.columns_of(columns.start..n),
@@ -50,7 +50,7 @@ impl Gram {
             let parts = parallel::map(
                 work,
                 || (),
-                |(), (i, product)| kernels::dot(product, &a.row(i)[columns.clone()], scale),
+                |(), (i, product)| dot(product, &a.row(i)[columns.clone()], scale),
             );
             energy += parts.iter().sum::<f64>();
         }

@@ -1,14 +1,14 @@
 //! The sweep of SparseGPT: prunes column by column and lets later columns make up for it.
 
+mod marks;
 mod sweep;
 mod tile;
 
 use super::{UpdateTask, Updated, WeightUpdate};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
-use crate::linalg::{Backend, factorize};
+use crate::linalg::{Backend, factorize, largest, read_all};
 use crate::mask::Mask;
-use crate::matrix::{largest, read_all};
 use crate::metric::obs::DAMPING;
 use crate::parallel;
 use crate::stats::{ActivationStats, Gram};

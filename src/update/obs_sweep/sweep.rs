@@ -8,7 +8,8 @@ use super::super::{UpdateTask, Updated};
 use super::tile::Tile;
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::kernels::{self, ROWS};
+use crate::kernels;
+use crate::kernels::second_order::{ROWS, dot};
 use crate::linalg::{Factor, Panel, PanelMut, Store};
 use crate::mask::{Mask, is_set};
 use crate::metric::{Scorer, settle_scores};
@@ -272,7 +273,7 @@ impl<T: Real> Sweep<'_, T> {
         }
         let dead = block.dead.iter().map(|&column| dense[column - start]);
         let dead: f64 = dead.map(|x| (x.as_f64() * self.scale).powi(2)).sum();
-        Ok(self.factor.shift * (kernels::dot(dense, dense, self.scale) - dead))
+        Ok(self.factor.shift * (dot(dense, dense, self.scale) - dead))
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::sweep::{Block, Sweep};
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::kernels::{self, ROWS};
+use crate::kernels::second_order::{ROWS, eliminate};
 use crate::mask::{MaskRow, is_set, words_for};
 use crate::parallel;
 use crate::pattern::RowRule;
@@ -158,7 +158,7 @@ impl<T: Real> Tile<T> {
         columns: Range<usize>,
         squares: &mut [f64; ROWS],
     ) -> Result<()> {
-        kernels::eliminate(
+        eliminate(
             &mut self.weights,
             &self.goes,
             columns,

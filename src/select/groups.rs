@@ -1,10 +1,9 @@
 //! Which are the lowest of each group? The rule of N:M patterns.
 
-use super::dispatch::kernel;
-use super::score::{Scaled, Words};
-use super::select::mark_lowest;
-use super::simd::{Simd, WORD, starts};
+use super::run::mark_lowest;
 use crate::element::{Element, Real};
+use crate::kernels::{Scaled, Words};
+use crate::simd::{Simd, WORD, kernel, starts};
 
 /// Marks the lowest of every run of `of` scores, all but `keep`; score `j` is bit `j` of `marks`,
 /// which is clear.
@@ -188,7 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     /// Sorts each group and marks what comes first.
     fn naive(scores: &[f32], keep: usize, of: usize) -> Vec<u64> {
