@@ -6,34 +6,14 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use ndarray::ArrayView1;
 
-use crate::kernels::{self, Clearable, Comparable};
-#[cfg(feature = "second-order")]
-use crate::linalg::Scalar;
-
-/// What linear algebra asks of a type, where there is none.
-#[cfg(not(feature = "second-order"))]
-mod no_linalg {
-    pub trait Scalar {}
-    impl Scalar for f32 {}
-    impl Scalar for f64 {}
-}
-#[cfg(not(feature = "second-order"))]
-use no_linalg::Scalar;
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
-    impl Sealed for half::f16 {}
-    impl Sealed for half::bf16 {}
-}
+use crate::number::{Number, RealNumber, widen_bf16, widen_bf16_run};
 
 /// A type that weights and activations may be stored in: `f32`, `f64`, [`struct@f16`] or
 /// [`struct@bf16`].
 ///
 /// Half types are widened a row at a time while they are worked on. Second-order methods hold one
 /// widened copy of a layer. The trait is sealed.
-pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'static {
+pub trait Element: Number + Copy + Debug + PartialEq + Send + Sync + 'static {
     /// The type to compute in: `f64` for `f64`, `f32` for all others.
     type Compute: Real;
 
@@ -57,43 +37,12 @@ pub trait Element: sealed::Sealed + Copy + Debug + PartialEq + Send + Sync + 'st
 
     /// Whether this is the zero whose sign bit is set.
     fn is_negative_zero(self) -> bool;
-
-    /// Whether [`widen`](Self::widen) is so quick that loops may call it for each number.
-    #[doc(hidden)]
-    const WIDENS_QUICKLY: bool;
-
-    /// An integer with as many bits as the type.
-    #[doc(hidden)]
-    type Bits: Clearable;
-
-    #[doc(hidden)]
-    const INFINITY: Self;
-
-    /// The bits without the sign: an integer that orders like the magnitude.
-    #[doc(hidden)]
-    fn magnitude_bits(self) -> Self::Bits;
-
-    /// The value with these bits.
-    #[doc(hidden)]
-    fn from_bits(bits: Self::Bits) -> Self;
 }
 
 /// A type to compute in: `f32` or `f64`. The trait is sealed.
 pub trait Real:
-    Element<Compute = Self> + num_traits::Float + Display + Default + Comparable + Scalar
+    Element<Compute = Self> + RealNumber + num_traits::Float + Display + Default
 {
-    /// The bits, as an integer that orders like the value as long as it is not negative.
-    #[doc(hidden)]
-    fn key(self) -> u64;
-
-    /// The value with these bits.
-    #[doc(hidden)]
-    fn from_key(key: u64) -> Self;
-
-    /// How many bits [`Real::key`] has.
-    #[doc(hidden)]
-    const KEY_BITS: u32;
-
     /// Rounds to this type.
     fn from_f64(value: f64) -> Self;
 
@@ -101,30 +50,11 @@ pub trait Real:
     fn as_f64(self) -> f64;
 }
 
-/// The bits of a floating point type.
-macro_rules! bits {
-    ($float:ty, $bits:ty) => {
-        type Bits = $bits;
-        const INFINITY: Self = <$float>::INFINITY;
-
-        #[inline(always)]
-        fn magnitude_bits(self) -> $bits {
-            self.to_bits() & (<$bits>::MAX >> 1)
-        }
-
-        #[inline(always)]
-        fn from_bits(bits: $bits) -> Self {
-            <$float>::from_bits(bits)
-        }
-    };
-}
-
 macro_rules! real {
-    ($real:ty, $bits:ty) => {
+    ($real:ty) => {
         impl Element for $real {
             type Compute = Self;
             const ZERO: Self = 0.0;
-            const WIDENS_QUICKLY: bool = true;
 
             #[inline]
             fn widen(self) -> Self {
@@ -155,27 +85,9 @@ macro_rules! real {
             fn is_negative_zero(self) -> bool {
                 self == 0.0 && self.is_sign_negative()
             }
-
-            bits!($real, $bits);
         }
 
         impl Real for $real {
-            const KEY_BITS: u32 = <$bits>::BITS;
-
-            #[inline]
-            fn key(self) -> u64 {
-                u64::from(self.to_bits())
-            }
-
-            #[inline]
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "a key holds no more bits than the type"
-            )]
-            fn from_key(key: u64) -> Self {
-                <$real>::from_bits(key as $bits)
-            }
-
             #[inline]
             #[allow(
                 clippy::cast_possible_truncation,
@@ -193,15 +105,14 @@ macro_rules! real {
     };
 }
 
-real!(f32, u32);
-real!(f64, u64);
+real!(f32);
+real!(f64);
 
 macro_rules! half {
-    ($half:ty, $quick:expr, $widen:expr, $widen_run:expr) => {
+    ($half:ty, $widen:expr, $widen_run:expr) => {
         impl Element for $half {
             type Compute = f32;
             const ZERO: Self = <$half>::ZERO;
-            const WIDENS_QUICKLY: bool = $quick;
 
             #[inline(always)]
             fn widen(self) -> f32 {
@@ -232,25 +143,12 @@ macro_rules! half {
             fn is_negative_zero(self) -> bool {
                 self == Self::NEG_ZERO && self.is_sign_negative()
             }
-
-            bits!($half, u16);
         }
     };
 }
 
-half!(
-    f16,
-    false,
-    f16::to_f32,
-    HalfFloatSliceExt::convert_to_f32_slice
-);
-half!(bf16, true, upper_half, kernels::widen);
-
-/// A `bf16` is the upper half of an `f32`.
-#[inline]
-fn upper_half(x: bf16) -> f32 {
-    f32::from_bits(u32::from(x.to_bits()) << 16)
-}
+half!(f16, f16::to_f32, HalfFloatSliceExt::convert_to_f32_slice);
+half!(bf16, widen_bf16, widen_bf16_run);
 
 /// A row as a run of values to compute with: the row itself where it is stored that way, else a
 /// copy in `buffer`, which keeps its memory from row to row.

@@ -251,9 +251,7 @@ pub enum Error {
         columns: usize,
     },
     /// Scores that are not those of a block of columns.
-    #[error(
-        "scores of {scores} columns are not those of columns {start} to {end} of a layer"
-    )]
+    #[error("scores of {scores} columns are not those of columns {start} to {end} of a layer")]
     BlockShape {
         /// The first column of the block.
         start: usize,

@@ -16,11 +16,14 @@ mod linalg;
 mod mask;
 mod matrix;
 pub mod metric;
+mod number;
 mod parallel;
 pub mod pattern;
 mod prune;
 mod report;
 mod scores;
+mod select;
+mod simd;
 pub mod stats;
 pub mod update;
 

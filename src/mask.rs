@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayRef2, ArrayViewMut2, Axis};
 
-use crate::element::{Element, Real};
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::matrix::{change_row, check_bounds};
@@ -234,21 +234,6 @@ impl Mask {
         &self.words[rows.start * len..rows.end * len]
     }
 
-    /// Copies the marks of a row from column `start` on to `len` bits of `words`.
-    #[cfg(feature = "second-order")]
-    pub(crate) fn copy_run(&self, row: usize, start: usize, len: usize, words: &mut [u64]) {
-        let marks = &self.row_words(row)[start / 64..];
-        let shift = start % 64;
-        for (i, word) in words.iter_mut().enumerate().take(words_for(len)) {
-            let next = marks.get(i + 1).copied().unwrap_or(0);
-            // Shifting by all 64 bits is not defined.
-            *word = marks[i] >> shift | (next << 1) << (63 - shift);
-        }
-        if !len.is_multiple_of(64) {
-            words[len / 64] &= (1 << (len % 64)) - 1;
-        }
-    }
-
     /// Whether some of `len` columns of a row from `start` on may be marked. Says so too often where
     /// a run begins or ends within a word.
     pub(crate) fn any_in_run(&self, row: usize, start: usize, len: usize) -> bool {
@@ -345,27 +330,6 @@ impl<'a> MaskRow<'a> {
         for (i, word) in self.words.iter_mut().enumerate() {
             let len = (self.columns - i * 64).min(64);
             *word = (0..len).fold(0, |bits, bit| bits | u64::from(marked(i * 64 + bit)) << bit);
-        }
-    }
-
-    /// Marks the `count` lowest of `scores`, which are those of the columns from `start` on.
-    ///
-    /// Of equal scores the lower column is marked first. Marks that are there stay. Scores past
-    /// the end of the row do not count, and at most as many are marked as there are.
-    ///
-    /// Time is linear in the number of scores, and nothing is allocated.
-    pub fn mark_lowest<T: Real>(&mut self, start: usize, scores: &[T], count: usize) {
-        let len = scores.len().min(self.columns.saturating_sub(start));
-        kernels::mark_lowest(&scores[..len], count, self.words, start);
-    }
-
-    /// Marks the columns from `start` on whose bits in `words` are set: `len` bits, zeros after
-    /// them.
-    #[cfg(feature = "second-order")]
-    pub(crate) fn set_run(&mut self, start: usize, len: usize, words: &[u64]) {
-        let mut writer = kernels::MarkWriter::new(self.words, start);
-        for (i, &word) in words[..words_for(len)].iter().enumerate() {
-            writer.write(word, (len - i * 64).min(64));
         }
     }
 

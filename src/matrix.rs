@@ -4,8 +4,7 @@ use ndarray::{ArrayBase, ArrayRef2, ArrayViewMut1, Data, Ix2, LayoutRef2, s};
 
 use crate::element::{Element, Real, widen_row};
 use crate::error::{Error, Result};
-#[cfg(feature = "second-order")]
-use crate::{kernels, parallel};
+use crate::parallel;
 
 /// A matrix whose rows can be read as `T`, however they are stored or computed.
 ///
@@ -100,7 +99,6 @@ where
 /// # Errors
 ///
 /// What reading gives, and [`Error::TooLarge`] if there is no memory for the copy.
-#[cfg(feature = "second-order")]
 pub(crate) fn read_all<T: Real>(matrix: &dyn Rows<T>) -> Result<Vec<T>> {
     let (rows, columns) = matrix.dim();
     let mut copy = zeros(rows, columns)?;
@@ -122,28 +120,6 @@ pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> Result<Vec<T>> {
         .try_reserve_exact(len)
         .map_err(|_| too_large())?;
     Ok(vec![T::zero(); len])
-}
-
-/// The largest magnitude of a matrix whose values are finite.
-///
-/// # Errors
-///
-/// What reading gives.
-#[cfg(feature = "second-order")]
-pub(crate) fn largest<T: Real>(matrix: &dyn Rows<T>) -> Result<T> {
-    let (rows, columns) = matrix.dim();
-    let of_runs = parallel::map(
-        parallel::runs(rows, parallel::rows_a_task(rows, columns)),
-        || vec![T::zero(); columns],
-        |buffer, run| {
-            run.into_iter().try_fold(T::zero(), |largest, row| {
-                matrix.read(row, 0, buffer)?;
-                Ok(kernels::largest(&[largest, kernels::largest(buffer)]))
-            })
-        },
-    );
-    let of_runs = of_runs.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok(kernels::largest(&of_runs))
 }
 
 /// Checks that a matrix of shape `dim` has `len` columns in `row` from `start` on.

@@ -101,7 +101,8 @@ impl<'a, T: Real> Scoring<'a, T> {
             *score = if weight.is_zero() { T::zero() } else { *score };
         }
         set_marked(self.zeroed, row, start, scores, T::zero());
-        settle(scores).map_err(|index| self.invalid(row, start + index, weights[index], scores[index]))?;
+        settle(scores)
+            .map_err(|index| self.invalid(row, start + index, weights[index], scores[index]))?;
         set_marked(self.protected, row, start, scores, T::infinity());
         Ok(())
     }
@@ -173,7 +174,13 @@ impl<A: Element> Scores<'_, A> {
         }
         self.scoring.prepared.score(row, start, weights, out);
         set_marked(self.scoring.zeroed, row, start, out, A::Compute::zero());
-        set_marked(self.scoring.protected, row, start, out, A::Compute::infinity());
+        set_marked(
+            self.scoring.protected,
+            row,
+            start,
+            out,
+            A::Compute::infinity(),
+        );
         Ok(())
     }
 
@@ -203,7 +210,13 @@ impl<A: Element> Rows<A::Compute> for Scores<'_, A> {
             (Some(run), Some(factors)) => {
                 kernels::scaled_abs(run, factors, out);
                 let protected = self.scoring.protected;
-                set_marked(protected, row, self.start + start, out, A::Compute::infinity());
+                set_marked(
+                    protected,
+                    row,
+                    self.start + start,
+                    out,
+                    A::Compute::infinity(),
+                );
                 Ok(())
             }
             _ => self.score(row, start, &run, out),

@@ -1,8 +1,7 @@
 //! Sums, of the squares of activations above all.
 
-use super::dispatch::kernel;
-use super::simd::LANES;
 use crate::element::{Element, Real};
+use crate::simd::{LANES, kernel};
 
 /// Runs that are added together, so that sums stay in registers meanwhile: few enough for rows that
 /// are a power of two apart to leave room for each other in the fastest cache.
@@ -54,20 +53,6 @@ kernel! {
     }
 }
 
-#[cfg(feature = "second-order")]
-kernel! {
-    /// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
-    pub(crate) fn dot<T: Real>(_simd; x: &[T], y: &[T], scale: f64) -> f64 {
-        let mut lanes = [0.0; LANES];
-        for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
-            for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-                *lane += (x.as_f64() * scale) * (y.as_f64() * scale);
-            }
-        }
-        lane_sum(lanes)
-    }
-}
-
 /// The sum of partial sums, in one fixed order: halves are added until one is left.
 pub(super) fn lane_sum(mut lanes: [f64; LANES]) -> f64 {
     let mut len = LANES;
@@ -86,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     fn check_squares<A: Element>(
         tokens: &[Vec<f32>],
@@ -120,22 +105,6 @@ mod tests {
     }
 
     proptest! {
-        #[cfg(feature = "second-order")]
-        #[test]
-        fn a_dot_product_is_near_the_plain_sum_and_the_same_on_every_instruction_set(
-            pairs in prop::collection::vec((-10.0..10.0_f32, -10.0..10.0_f32), 0..300),
-        ) {
-            let (x, y): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
-            let terms = pairs.iter().map(|&(x, y)| f64::from(x) * f64::from(y) * 0.25);
-            let expected: f64 = terms.clone().sum();
-            let bound = 1e-13 * terms.map(f64::abs).sum::<f64>();
-            let results = on_each(|| dot(&x, &y, 0.5));
-            for (set, found) in &results {
-                prop_assert!((found - expected).abs() <= bound, "{:?}: {} {}", set, found, expected);
-                prop_assert_eq!(found.to_bits(), results[0].1.to_bits(), "{:?}", set);
-            }
-        }
-
         #[test]
         fn squares_are_added_in_order_on_every_instruction_set(
             tokens in prop::collection::vec(prop::collection::vec(-1e18..1e18_f32, 37), RUNS),

@@ -1,8 +1,7 @@
 //! Columns side by side, a lane of vectors for each.
 
-use super::dispatch::kernel;
-use super::simd::WORD;
 use crate::element::Real;
+use crate::simd::{WORD, kernel};
 
 /// Columns that go through a step together, few enough for what belongs to them to stay in
 /// registers.
@@ -99,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     /// Rows of scores of which many are equal.
     fn rows<const LEN: usize>() -> impl Strategy<Value = Vec<[f32; LEN]>> {

@@ -2,10 +2,9 @@
 
 use num_traits::Zero;
 
-use super::dispatch::kernel;
 use super::memory::prefetch_after;
-use super::simd::{Clearable, WORD};
 use crate::element::{Element, Real};
+use crate::simd::{Clearable, WORD, kernel};
 
 /// Parts of a run that are read side by side. Processors look ahead within pages of memory, so at
 /// the start of each there is a pause: with several pages at a time these fall together.
@@ -67,7 +66,7 @@ kernel! {
 
 /// At most 64 numbers, and some more to make 64.
 #[inline]
-pub(super) fn padded<T: Copy>(run: &[T], padding: T) -> [T; WORD] {
+pub(crate) fn padded<T: Copy>(run: &[T], padding: T) -> [T; WORD] {
     let mut padded = [padding; WORD];
     padded[..run.len()].copy_from_slice(run);
     padded
@@ -105,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     proptest! {
         #[test]

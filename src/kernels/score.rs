@@ -2,20 +2,10 @@
 
 use num_traits::{Float, Zero};
 
-use super::dispatch::kernel;
 use super::mark::padded;
 use super::memory::prefetch_after;
-use super::simd::WORD;
 use crate::element::{Element, Real};
-
-kernel! {
-    /// Widens a run of values that are stored in another type than they are computed with.
-    pub(crate) fn widen<A: Element>(_simd; run: &[A], out: &mut [A::Compute]) {
-        for (out, x) in out.iter_mut().zip(run) {
-            *out = x.widen();
-        }
-    }
-}
+use crate::simd::{WORD, kernel};
 
 kernel! {
     /// `out[j] = |weights[j]| * factors[j]`
@@ -57,7 +47,7 @@ fn scale_run<A: Element>(weights: &[A], factors: &[A::Compute], out: &mut [A::Co
 }
 
 /// Scores that are read 64 at a time.
-pub(super) trait Words<T> {
+pub(crate) trait Words<T> {
     /// How many scores there are.
     fn len(&self) -> usize;
 
@@ -141,83 +131,13 @@ fn scaled_word<A: Element>(
 
 #[cfg(test)]
 mod tests {
-    use half::{bf16, f16};
+    use half::bf16;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
-    use crate::kernels::survey::{survey_marking, survey_scaled};
-    use crate::kernels::{
-        mark_lowest_of_groups, mark_lowest_of_scaled_groups, mark_scaled_up_to_cut, mark_up_to_cut,
-        whole_words,
-    };
-
-    /// Checks that what takes scaled weights does what is done with their scores, which are
-    /// computed one by one.
-    fn check<A: Element>(weights: &[(f32, f32)], of: usize) -> Result<(), TestCaseError> {
-        let (weights, factors): (Vec<A>, Vec<A::Compute>) = weights
-            .iter()
-            .map(|&(weight, factor)| {
-                let [weight, factor] = [weight, factor].map(|x| A::Compute::from_f64(x.into()));
-                (A::narrow(weight), factor)
-            })
-            .unzip();
-        let scores = weights.iter().zip(&factors);
-        let scores: Vec<_> = scores.map(|(w, &f)| w.widen().abs() * f).collect();
-        let scaled = Scaled {
-            weights: &weights,
-            factors: &factors,
-        };
-        let words = weights.len().div_ceil(WORD);
-        let (low, high) = (scores[0].min(scores[scores.len() / 2]), scores[0]);
-        let whole = whole_words(scores.len(), of);
-        let none = || vec![0_u64; words];
-
-        let (mut surveyed, mut cut, mut groups) = ([none(), none()], none(), none());
-        let mut held = vec![A::Compute::zero(); scores.len() + WORD];
-        let [below, within] = &mut surveyed;
-        let survey = survey_marking(&scores, low, high, &mut held, below, within);
-        mark_up_to_cut(&scores, high, 2, &mut cut, 0);
-        mark_lowest_of_groups(&scores[..whole], of / 2, of, &mut groups);
-
-        for (set, found) in on_each(|| {
-            let (mut surveyed, mut cut, mut groups) = ([none(), none()], none(), none());
-            let mut copied = vec![A::Compute::zero(); held.len()];
-            let [below, within] = &mut surveyed;
-            let survey = survey_scaled(scaled, low, high, &mut copied, below, within);
-            copied.truncate(survey.within);
-            mark_scaled_up_to_cut(scaled, high, 2, &mut cut, 0);
-            let scaled = Scaled {
-                weights: &weights[..whole],
-                factors: &factors[..whole],
-            };
-            mark_lowest_of_scaled_groups(scaled, of / 2, of, &mut groups);
-            (survey, copied, surveyed, cut, groups)
-        }) {
-            prop_assert_eq!(found.0, survey, "{:?}", set);
-            prop_assert_eq!(&found.1, &held[..survey.within], "{:?}", set);
-            prop_assert_eq!(&found.2, &surveyed, "{:?}", set);
-            prop_assert_eq!(&found.3, &cut, "{:?}", set);
-            prop_assert_eq!(&found.4, &groups, "{:?}", set);
-        }
-        Ok(())
-    }
+    use crate::simd::on_each;
 
     proptest! {
-        #[test]
-        fn scores_computed_meanwhile_are_decided_like_stored_ones_on_every_instruction_set(
-            weights in prop::collection::vec(
-                (prop_oneof![-2.0..2.0_f32, Just(-0.0), Just(1.0)], 0.0..3.0_f32),
-                1..400,
-            ),
-            of in prop::sample::select(vec![2_usize, 3, 4, 8, 16, 32]),
-        ) {
-            check::<f32>(&weights, of)?;
-            check::<f64>(&weights, of)?;
-            check::<bf16>(&weights, of)?;
-            check::<f16>(&weights, of)?;
-        }
-
         #[test]
         fn parts_of_rows_are_scored_like_single_weights_on_every_instruction_set(
             (stride, start, width) in (1..150_usize)

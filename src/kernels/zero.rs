@@ -3,11 +3,10 @@
 use num_traits::Zero;
 
 use super::accumulate::lane_sum;
-use super::dispatch::kernel;
 use super::mark::padded;
 use super::memory::prefetch_after;
-use super::simd::{Clearable, LANES, Simd, WORD};
 use crate::element::{Element, Real};
+use crate::simd::{Clearable, LANES, Simd, WORD, kernel};
 
 /// What pruning costs a row, in units of squared outputs summed over the calibration tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -148,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     /// Weights with their energies and marks.
     fn weights() -> impl Strategy<Value = Vec<(f32, f64, bool)>> {

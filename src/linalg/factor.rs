@@ -3,19 +3,30 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Backend, Panel, PanelMut, Store};
+use ndarray::ArrayRef2;
+
+use super::backend::Backend;
+use super::operations::Store;
+use super::panel::{Panel, PanelMut};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
-use crate::matrix::zeros;
+use crate::matrix::{read_all, zeros};
 use crate::parallel;
 
 /// How often the damping is raised before giving up, and by how much.
 const RAISES: i32 = 4;
 const RAISE: f64 = 10.0;
 
-/// The upper triangular R with R · Rᵀ = s G + λI, s a power of two.
+/// A Cholesky factor of a damped Gram matrix, as a value: [`Gram::factor`](crate::Gram::factor).
 ///
-/// U = R⁻¹ is then the upper Cholesky factor of the inverse, (s G + λI)⁻¹ = Uᵀ U.
+/// # Formula
+///
+/// ```text
+/// R Rᵀ = s G + λI      R upper triangular, s a power of two
+/// U = R⁻¹              (s G + λI)⁻¹ = UᵀU
+/// ```
+///
+/// U is the factor that SparseGPT needs, found without forming an inverse.
 ///
 /// # Algorithm
 ///
@@ -25,20 +36,34 @@ const RAISE: f64 = 10.0;
 /// R = J Cᵀ J
 /// ```
 ///
-/// C is what is stored: R[k, i] = C[n − 1 − i, n − 1 − k].
+/// # Example
+///
+/// ```
+/// use wanda::{Backend, Gram, ndarray::array};
+///
+/// let mut gram = Gram::new(2);
+/// gram.update(&array![[2.0_f64, 0.0], [0.0, 4.0]])?;
+/// let factor = gram.factor::<f64>(Backend::Faer, 0.0)?;
+/// let mut rows = array![[8.0, 8.0]];
+/// factor.solve(&mut rows)?;
+/// assert_eq!(rows, array![[2.0, 0.5]]);
+/// # Ok::<(), wanda::Error>(())
+/// ```
 ///
 /// # Reference
 ///
 /// Frantar, Alistarh, "SparseGPT", arXiv 2301.00774, for U; the reversal is an elementary
 /// consequence of J J = I.
 #[derive(Debug)]
-pub(crate) struct Factor<T> {
+pub struct Factor<T> {
     backend: Backend,
     n: usize,
-    /// C, row-major, zero below the diagonal.
+    /// C, row-major, zero below the diagonal: R[k, i] = C[n − 1 − i, n − 1 − k].
     reversed: Vec<T>,
+    /// s
+    scale: f64,
     /// λ over the mean of the diagonal of s G.
-    pub(crate) damping: f64,
+    damping: f64,
     /// λ
     pub(crate) shift: f64,
 }
@@ -54,58 +79,6 @@ pub(crate) trait LowerTriangle {
     /// Some columns of the rows from `columns.start` on, row-major, of which the entries below the
     /// diagonal are read.
     fn panel(&self, columns: &Range<usize>) -> Cow<'_, [f64]>;
-}
-
-/// Factors the Gram matrix G, damped by `damping` times the mean of its diagonal.
-///
-/// G is scaled by a power of two first, which brings the mean of its diagonal near 1. Dead inputs,
-/// whose diagonal entry is exactly 0, get a 1 there and no part in the mean. When a pivot is not
-/// positive, the damping is multiplied by 10, at most four times.
-///
-/// # Errors
-///
-/// [`Error::InvalidDamping`], [`Error::NotPositiveDefinite`] if raising does not help,
-/// [`Error::TooLarge`] if there is no memory.
-///
-/// # Complexity
-///
-/// n³/6 multiplications with an addition each; n² numbers of memory.
-pub(crate) fn factorize<T: Real>(
-    backend: Backend,
-    gram: &dyn LowerTriangle,
-    damping: f64,
-) -> Result<Factor<T>> {
-    if !(damping.is_finite() && damping >= 0.0) {
-        return Err(Error::InvalidDamping { damping });
-    }
-    let n = gram.diagonal().len();
-    let mean = mean_of_live(gram.diagonal());
-    let scale = inverse_power_of_two(mean);
-
-    let mut reversed = zeros(n, n)?;
-    let mut pivot = 0;
-    for raise in 0..=RAISES {
-        let damping = damping * RAISE.powi(raise);
-        let shift = damping * (mean * scale);
-        reverse_damped(gram, scale, shift, &mut reversed);
-        match T::cholesky(backend, PanelMut::new(&mut reversed, n)) {
-            Ok(()) => {
-                clear_below_diagonal(&mut reversed, n);
-                return Ok(Factor {
-                    backend,
-                    n,
-                    reversed,
-                    damping,
-                    shift,
-                });
-            }
-            Err(index) => pivot = n - 1 - index,
-        }
-    }
-    Err(Error::NotPositiveDefinite {
-        pivot,
-        damping: damping * RAISE.powi(RAISES),
-    })
 }
 
 /// The mean of the entries that are not zero; 0 if there is none.
@@ -162,6 +135,113 @@ fn clear_below_diagonal<T: Real>(triangle: &mut [T], n: usize) {
 }
 
 impl<T: Real> Factor<T> {
+    /// Factors the Gram matrix G, damped by `damping` times the mean of its diagonal.
+    ///
+    /// G is scaled by a power of two first, which brings the mean of its diagonal near 1. Dead
+    /// inputs get a 1 there and no part in the mean.
+    pub(crate) fn of(backend: Backend, gram: &dyn LowerTriangle, damping: f64) -> Result<Self> {
+        let n = gram.diagonal().len();
+        let empty = Self {
+            backend,
+            n,
+            reversed: zeros(n, n)?,
+            scale: 1.0,
+            damping: 0.0,
+            shift: 0.0,
+        };
+        empty.refactor(gram, damping)
+    }
+
+    /// Factors the Gram matrix again, with another damping, in the memory of this factor.
+    pub(crate) fn refactor(mut self, gram: &dyn LowerTriangle, damping: f64) -> Result<Self> {
+        if !(damping.is_finite() && damping >= 0.0) {
+            return Err(Error::InvalidDamping { damping });
+        }
+        let mean = mean_of_live(gram.diagonal());
+        self.scale = inverse_power_of_two(mean);
+        let mut pivot = 0;
+        for raise in 0..=RAISES {
+            self.damping = damping * RAISE.powi(raise);
+            self.shift = self.damping * (mean * self.scale);
+            reverse_damped(gram, self.scale, self.shift, &mut self.reversed);
+            let panel = PanelMut::new(&mut self.reversed, self.n);
+            match self.backend.operations::<T>().cholesky(panel) {
+                Ok(()) => {
+                    clear_below_diagonal(&mut self.reversed, self.n);
+                    return Ok(self);
+                }
+                Err(index) => pivot = self.n - 1 - index,
+            }
+        }
+        Err(Error::NotPositiveDefinite {
+            pivot,
+            damping: self.damping,
+        })
+    }
+
+    /// The damping used, as a multiple of the mean of the diagonal of G.
+    #[must_use]
+    pub fn damping(&self) -> f64 {
+        self.damping
+    }
+
+    /// The inputs, rows and columns of G.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.n
+    }
+
+    /// Replaces every row b by `b · (G + λI)⁻¹`, λ in the units of G.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StatsShape`] if rows have not a number for each input, [`Error::TooLarge`] if there
+    /// is no memory for a copy of rows that are not contiguous.
+    ///
+    /// # Complexity
+    ///
+    /// m n² multiplications with an addition each for m rows and n inputs.
+    pub fn solve(&self, rows: &mut ArrayRef2<T>) -> Result<()> {
+        if rows.ncols() != self.n {
+            return Err(Error::StatsShape {
+                rows: rows.nrows(),
+                columns: rows.ncols(),
+                features: self.n,
+            });
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if let Some(run) = rows.as_slice_mut() {
+            self.solve_rows(run);
+            return Ok(());
+        }
+        let mut copy = read_all(&rows.view())?;
+        self.solve_rows(&mut copy);
+        for (x, &solved) in rows.iter_mut().zip(&copy) {
+            *x = solved;
+        }
+        Ok(())
+    }
+
+    fn solve_rows(&self, rows: &mut [T]) {
+        // X J Cᵀ C = s B J
+        let scale = T::from_f64(self.scale);
+        self.for_each_row(rows, |row| {
+            row.reverse();
+            row.iter_mut().for_each(|x| *x = *x * scale);
+        });
+        let factor = Panel::new(&self.reversed, self.n);
+        let operations = self.backend.operations::<T>();
+        operations.solve(PanelMut::new(rows, self.n), factor);
+        self.for_each_row(rows, <[T]>::reverse);
+    }
+
+    fn for_each_row(&self, rows: &mut [T], work: impl Fn(&mut [T]) + Send + Sync) {
+        let rows = rows.chunks_exact_mut(self.n).collect();
+        parallel::map(rows, || (), |(), row: &mut [T]| work(row));
+    }
+
     /// `a · R[rows, columns]`
     pub(crate) fn multiply(
         &self,
@@ -173,7 +253,9 @@ impl<T: Real> Factor<T> {
     ) {
         let reverse = |range: Range<usize>| self.n - range.end..self.n - range.start;
         let part = Panel::new(&self.reversed, self.n).part(reverse(columns), reverse(rows));
-        T::product_reversed(self.backend, store, out, a, part);
+        self.backend
+            .operations()
+            .product_reversed(store, out, a, part);
     }
 
     /// U[columns, columns], row-major: the inverse of a diagonal block of R.
@@ -186,22 +268,21 @@ impl<T: Real> Factor<T> {
             }
         }
         let mut inverse = vec![T::zero(); len * len];
-        T::invert_upper(
-            self.backend,
-            PanelMut::new(&mut inverse, len),
-            Panel::new(&block, len),
-        );
+        self.backend
+            .operations()
+            .invert_upper(PanelMut::new(&mut inverse, len), Panel::new(&block, len));
         inverse
     }
 
-    /// 1 / U[j, j] for all j, the diagonal of R.
-    pub(crate) fn diagonal(&self) -> Vec<f64> {
+    /// `1 / U[j, j]` for all inputs j, the diagonal of R.
+    #[must_use]
+    pub fn diagonal(&self) -> Vec<f64> {
         (0..self.n).map(|j| self.entry(j, j).as_f64()).collect()
     }
 
     /// `out += a · b`, by the backend of this factor.
     pub(crate) fn product(&self, out: PanelMut<'_, T>, a: Panel<'_, T>, b: Panel<'_, T>) {
-        T::product(self.backend, Store::Add, out, a, b);
+        self.backend.operations().product(Store::Add, out, a, b);
     }
 
     /// R[k, i]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// A part of a row-major matrix, to be read.
 #[derive(Debug)]
-pub struct Panel<'a, T> {
+pub(crate) struct Panel<'a, T> {
     /// From the first element on; rows start `stride` apart.
     data: &'a [T],
     rows: usize,
@@ -14,7 +14,7 @@ pub struct Panel<'a, T> {
 
 /// A part of a row-major matrix, to be written.
 #[derive(Debug)]
-pub struct PanelMut<'a, T> {
+pub(crate) struct PanelMut<'a, T> {
     data: &'a mut [T],
     rows: usize,
     columns: usize,

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Backend, Panel, PanelMut, Store};
+use super::backend::Backend;
+use super::operations::Store;
+use super::panel::{Panel, PanelMut};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -126,8 +128,7 @@ pub(crate) fn add_product<T: Real>(
     }
     product.resize(product.len().max(sums.len()), T::zero());
     let product = &mut product[..sums.len()];
-    T::product_with_transposed(
-        backend,
+    backend.operations().product_with_transposed(
         Store::Replace,
         PanelMut::new(product, columns.len()),
         a.rows_of(columns.start..a.rows()),

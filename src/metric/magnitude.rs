@@ -40,11 +40,7 @@ impl<T: Real> ImportanceMetric<T> for Magnitude {
         "magnitude".to_owned()
     }
 
-    fn prepare<'a>(
-        &'a self,
-        weights: &dyn Rows<T>,
-        _: &Context<'a, T>,
-    ) -> Result<Prepared<'a, T>> {
+    fn prepare<'a>(&'a self, weights: &dyn Rows<T>, _: &Context<'a, T>) -> Result<Prepared<'a, T>> {
         let mut factors = zeros(1, weights.dim().1)?;
         factors.fill(T::one());
         Ok(Prepared::factors(Factors::new(factors)))

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use num_traits::{Float, Zero};
-
 use super::Scorer;
-use crate::element::{Element, Real};
+use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels;
 
@@ -60,7 +58,11 @@ impl<'a, T: Real> Prepared<'a, T> {
     /// # Errors
     ///
     /// [`Error::FactorCount`] if there is not; `metric` is the name in its message.
-    pub(crate) fn check(self, dim: (usize, usize), metric: impl FnOnce() -> String) -> Result<Self> {
+    pub(crate) fn check(
+        self,
+        dim: (usize, usize),
+        metric: impl FnOnce() -> String,
+    ) -> Result<Self> {
         let misfit = match &self.scoring {
             Scoring::Factors(factors) => factors.first_misfit(dim),
             Scoring::Scorer(_) => None,

@@ -5,13 +5,14 @@ use std::fmt::{self, Display};
 use ndarray::{Array2, Axis};
 
 use super::text::{Parsed, parse_size, parse_sparsity};
-use super::{ComparisonGroup, Form, Pattern, SparsityPattern, check_sparsity, cut_lowest, quota};
+use super::{ComparisonGroup, Form, Pattern, SparsityPattern, check_sparsity, quota};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::mask::{Mask, MaskRow, words_for};
 use crate::matrix::{Rows, zeros};
 use crate::parallel;
+use crate::select;
 
 /// Prunes the blocks with the least sums of scores.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ pub(super) fn mark_lowest<T: Real>(
 ) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let sums = sum_blocks(scores, block_rows, block_columns)?;
-    let pruned = cut_lowest(&sums, count)?.project(&sums)?;
+    let pruned = select::cut_lowest(&sums, count)?.project(&sums)?;
 
     let mut mask = Mask::none(rows, columns)?;
     let work = mask

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{SparsityPattern, block, cut_lowest, lowest_of_columns, mark_rows};
+use super::{SparsityPattern, block};
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::kernels;
-use crate::mask::{Mask, MaskRow, check_shape};
+use crate::mask::{Mask, check_shape};
 use crate::matrix::{FixedShape, Rows};
+use crate::select::{cut_lowest, mark_lowest_of_columns, mark_rows, mark_runs};
 
 /// Which weights are compared with each other: the comparison group of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Decision {
             Self::Run { of, count, of_last } => mark_rows(scores, |_, scores, marks| {
                 mark_runs(scores, of, count, of_last, marks.words_mut());
             }),
-            Self::Column { count } => lowest_of_columns::mark_lowest(scores, count),
+            Self::Column { count } => mark_lowest_of_columns(scores, count),
             Self::Layer { count } => cut_lowest(scores, count)?.project(scores),
             Self::Blocks {
                 rows,
@@ -139,20 +139,6 @@ impl Decision {
             } => block::mark_lowest(scores, (rows, columns), count),
         }
     }
-}
-
-/// Marks the `count` lowest of every run of `of` scores, and the `of_last` lowest of a shorter one
-/// at the end. Score `j` is bit `j` of `marks`, which are clear.
-pub(crate) fn mark_runs<T: Real>(
-    scores: &[T],
-    of: usize,
-    count: usize,
-    of_last: usize,
-    marks: &mut [u64],
-) {
-    let (whole, last) = scores.split_at(scores.len() / of * of);
-    kernels::mark_lowest_of_groups(whole, of - count, of, marks);
-    MaskRow::new(marks, scores.len()).mark_lowest(whole.len(), last, of_last);
 }
 
 /// What a pattern prunes of `columns` of a layer, given their scores: the lowest of each comparison

@@ -7,12 +7,13 @@ use ndarray::{Array2, Axis};
 
 use super::comparison::check_block;
 use super::text::{Parsed, parse_sparsity};
-use super::{Form, Pattern, SparsityPattern, check_sparsity, mark_rows};
+use super::{Form, Pattern, SparsityPattern, check_sparsity};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::{Mask, fraction};
 use crate::matrix::{FixedShape, Rows, zeros};
 use crate::parallel;
+use crate::select::mark_rows;
 
 /// Prunes the lowest scores of each row up to a share of their sum. A block of columns is decided
 /// like a layer.

@@ -4,8 +4,6 @@ mod block;
 mod comparison;
 mod cumulative;
 mod given;
-mod lowest_of_columns;
-mod lowest_of_layer;
 mod n_of_m;
 mod per_input;
 mod per_layer;
@@ -14,9 +12,9 @@ mod text;
 mod threshold;
 mod validate;
 
+pub use crate::select::mark_rows;
 pub use comparison::ComparisonGroup;
-pub(crate) use comparison::{Decision, mark_runs, project};
-pub(crate) use lowest_of_layer::{LayerCut, cut_lowest};
+pub(crate) use comparison::{Decision, project};
 pub use validate::validate;
 
 use std::fmt::{Debug, Display};
@@ -24,9 +22,8 @@ use std::ops::Range;
 
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::mask::{Mask, MaskRow};
+use crate::mask::Mask;
 use crate::matrix::Rows;
-use crate::parallel;
 
 /// Which weights of a layer go, given the score of each.
 ///
@@ -129,42 +126,6 @@ pub trait SparsityPattern<T: Real = f32>: Debug + Send + Sync {
     fn validate(&self, zeros: &Mask) -> Result<()> {
         validate::validate_projection(self, zeros)
     }
-}
-
-/// Marks a layer row by row, given the number of each row, its scores, and its marks, which are
-/// empty: for patterns that [project](SparsityPattern::project) by code. Rows go to threads.
-///
-/// # Errors
-///
-/// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
-///
-/// # Example
-///
-/// ```
-/// use wanda::{ndarray::array, pattern::mark_rows};
-///
-/// let scores = array![[0.1_f32, 3.0], [0.5, 0.6]];
-/// let mask = mark_rows(&scores, |_row, scores, marks| marks.fill(|j| scores[j] < 0.55))?;
-/// assert_eq!(mask.iter().collect::<Vec<_>>(), [(0, 0), (1, 0)]);
-/// # Ok::<(), wanda::Error>(())
-/// ```
-pub fn mark_rows<T: Real>(
-    scores: &dyn Rows<T>,
-    decide: impl Fn(usize, &[T], &mut MaskRow<'_>) + Send + Sync,
-) -> Result<Mask> {
-    let (rows, columns) = scores.dim();
-    let mut mask = Mask::none(rows, columns)?;
-    let work = mask.rows_mut().into_iter().enumerate().collect();
-    parallel::try_each(
-        work,
-        || vec![T::default(); columns],
-        |buffer, (row, mut marks)| {
-            scores.read(row, 0, buffer)?;
-            decide(row, buffer, &mut marks);
-            Ok(())
-        },
-    )?;
-    Ok(mask)
 }
 
 /// The patterns of this crate.
@@ -339,13 +300,6 @@ pattern_behind!([P: SparsityPattern<T> + ?Sized] &P, |pointer| (**pointer));
 pattern_behind!([P: SparsityPattern<T> + ?Sized] Box<P>, |pointer| (**pointer));
 pattern_behind!([] Pattern, |pattern| pattern.form::<T>());
 
-/// A number less than `len`, which is not 0. It jumps about while `i` counts up.
-fn scattered(i: usize, len: usize) -> usize {
-    /// The multiples of an odd number jump about.
-    const MIXER: usize = 0x9E37_79B9;
-    (i.wrapping_mul(MIXER) >> 16) % len
-}
-
 /// How many of `count` things a sparsity prunes.
 #[allow(
     clippy::cast_possible_truncation,
@@ -365,9 +319,7 @@ fn check_sparsity(sparsity: f64) -> Result<()> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use ndarray::Array2;
-
+mod tests {
     use super::{Pattern, SparsityPattern};
 
     /// Checks that a pattern is written as `text`, read from it, and named by it.
@@ -375,47 +327,5 @@ pub(crate) mod tests {
         assert_eq!(pattern.to_string(), text);
         assert_eq!(SparsityPattern::<f32>::name(&pattern), text);
         assert_eq!(text.parse(), Ok(pattern));
-    }
-
-    /// A score, from its row and column and a random number from 0 to 1.
-    type Score = fn(usize, usize, f32) -> f32;
-
-    /// Scores of different kinds.
-    const KINDS: [(&str, Score); 11] = [
-        ("spread", |_, _, x| x),
-        ("few values", |_, _, x| (x * 4.0).floor()),
-        ("one value", |_, _, _| 2.0),
-        ("alike in a row", |row, _, x| row as f32 + x),
-        ("alike in every other row", |row, _, x| (row % 2) as f32 + x),
-        ("alike in a column", |_, column, x| column as f32 + x),
-        ("zero in a column", |_, column, x| x * column as f32),
-        (
-            "one row far below",
-            |row, _, x| if row == 9 { x } else { 1e6 + x },
-        ),
-        (
-            "few of many values",
-            |row, _, x| if row % 500 == 3 { x } else { 1.0 },
-        ),
-        ("of all sizes", |_, _, x| (x * 80.0 - 40.0).exp()),
-        (
-            "some protected",
-            |_, _, x| if x > 0.9 { f32::INFINITY } else { x },
-        ),
-    ];
-
-    /// A layer of each kind, the same every time.
-    pub(super) fn layers(shape: (usize, usize)) -> impl Iterator<Item = (String, Array2<f32>)> {
-        KINDS.into_iter().map(move |(kind, score)| {
-            let mut state = 1_u64;
-            let scores = Array2::from_shape_fn(shape, |(row, column)| {
-                // xorshift64
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                score(row, column, (state >> 40) as f32 / (1_u64 << 24) as f32)
-            });
-            (format!("{kind}, {shape:?}"), scores)
-        })
     }
 }

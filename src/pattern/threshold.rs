@@ -4,13 +4,13 @@ use std::fmt::{self, Display};
 use std::ops::Range;
 
 use super::comparison::check_block;
-use super::lowest_of_layer::cut_up_to_rank;
 use super::text::{Parsed, parse_sparsity};
 use super::{Form, Pattern, SparsityPattern, check_sparsity, quota};
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::Mask;
 use crate::matrix::{FixedShape, Rows};
+use crate::select::cut_up_to_rank;
 
 /// Prunes every score up to the one of a rank, ties included. A block of columns is decided like a
 /// layer.

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernels::RowCost;
 use crate::matrix::read_all;
 use crate::report::{ErrorBasis, RelativeError};
-use crate::stats::OutputEnergy;
+use crate::stats::{OutputEnergy, energy_of};
 
 /// What the relative error is measured with when only the norms of the inputs are known: weights
 /// and sums of squares are brought near 1, so that no square of an `f64` overflows or vanishes.

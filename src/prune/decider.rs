@@ -3,10 +3,11 @@
 use ndarray::{ArrayView1, s};
 
 use crate::element::{Element, Real, widened, widened_run};
-use crate::kernels::{self, Scaled, Stream, WORD};
+use crate::kernels::{self, Scaled};
 use crate::mask::{MaskRow, words_for};
 use crate::metric::Prepared;
-use crate::pattern::{LayerCut, mark_runs};
+use crate::select::{self, LayerCut, Stream, mark_runs};
+use crate::simd::WORD;
 
 /// Columns that go through all steps together, where a pattern allows it: few enough for all that
 /// belongs to them to stay in the fastest cache. A multiple of 64.
@@ -141,11 +142,11 @@ impl<T: Real> Memory<T> {
                 if done { len } else { 0 }
             }
             Rule::Run { of, count, .. } if (1..of).contains(&count) => {
-                let whole = kernels::whole_words(len, of);
+                let whole = select::whole_words(len, of);
                 let Some(scores) = run.scaled(0, whole) else {
                     return 0;
                 };
-                kernels::mark_lowest_of_scaled_groups(scores, of - count, of, marks);
+                select::mark_lowest_of_scaled_groups(scores, of - count, of, marks);
                 whole
             }
             Rule::Row { .. } | Rule::Run { .. } => 0,
@@ -170,7 +171,7 @@ impl<T: Real> Memory<T> {
         };
         self.stream.begin(len, count, |places, sample| {
             if let Some(scores) = run.scaled(0, len) {
-                kernels::sample_scaled(scores, places, sample);
+                select::sample_scaled(scores, places, sample);
                 return;
             }
             for (from, out) in places.of_runs(sample) {
@@ -193,11 +194,7 @@ impl<T: Real> Memory<T> {
 }
 
 /// Marks what a cut of the layer takes of a whole row. Returns how many weights are decided.
-fn mark_up_to<A: Element>(
-    run: &Run<'_, A>,
-    cut: LayerCut<A::Compute>,
-    marks: &mut [u64],
-) -> usize {
+fn mark_up_to<A: Element>(run: &Run<'_, A>, cut: LayerCut<A::Compute>, marks: &mut [u64]) -> usize {
     marks.fill(0);
     let len = run.weights.len();
     let end = cut.ties_end(run.row).min(len);
@@ -205,7 +202,7 @@ fn mark_up_to<A: Element>(
         let Some(scores) = run.scaled(part.start, part.len()) else {
             return 0;
         };
-        kernels::mark_scaled_up_to_cut(scores, cut.threshold, ties, marks, part.start);
+        select::mark_scaled_up_to_cut(scores, cut.threshold, ties, marks, part.start);
     }
     len
 }

@@ -10,10 +10,11 @@ use super::cost::Gauge;
 use super::decider::{COLUMNS_AT_ONCE, Decider, Deciding};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
-use crate::kernels::{self, RowCost, WORD};
+use crate::kernels::{self, RowCost};
 use crate::mask::{Mask, words_for};
 use crate::matrix::{change_row, stride};
 use crate::parallel::{self, rows_a_task};
+use crate::simd::WORD;
 
 /// What became of some rows.
 #[derive(Default)]
@@ -116,7 +117,10 @@ fn finish<A: Element>(
     };
     let ahead = TOGETHER * stride(few);
     let words = words_for(few.ncols());
-    for (i, mut few) in few.axis_chunks_iter_mut(Axis(1), COLUMNS_AT_ONCE).enumerate() {
+    for (i, mut few) in few
+        .axis_chunks_iter_mut(Axis(1), COLUMNS_AT_ONCE)
+        .enumerate()
+    {
         let first = start + i * COLUMNS_AT_ONCE;
         // Without statistics there is no cost to be known.
         let energies = gauge

@@ -9,32 +9,38 @@ use crate::error::{Error, Result};
 use crate::update::Updated;
 use crate::{kernels, parallel};
 
-/// Checks that what an update removed fits the layer, leaves finite weights, and nothing of pruned
+/// Checks that what an update subtracts fits the layer, leaves finite weights, and nothing of pruned
 /// ones. The mask has the shape of the layer.
 pub(super) fn check<A: Element>(w: &ArrayRef2<A>, updated: &Updated<A::Compute>) -> Result<()> {
-    let Updated { removed, mask, .. } = updated;
-    if removed.dim() != w.dim() {
+    let Updated {
+        difference, mask, ..
+    } = updated;
+    if difference.dim() != w.dim() {
         return Err(Error::UpdateShape {
             weights: w.dim(),
-            update: removed.dim(),
+            update: difference.dim(),
         });
     }
-    let rows = w.axis_iter(Axis(0)).zip(removed.rows()).enumerate();
-    let wrong = parallel::map(rows.collect(), Row::new, |row, (i, (weights, removed))| {
-        let stored = row.subtract(&weights, &removed);
-        let is_finite = |w: &A| w.widen().is_finite();
-        // All are looked at before any is looked for, as that makes vectors.
-        if !stored.iter().fold(true, |finite, w| finite & is_finite(w)) {
-            return stored.iter().position(|w| !is_finite(w));
-        }
-        let is_pruned = |w: A| w == A::ZERO && !w.is_negative_zero();
-        mask.iter_row(i).find(|&column| !is_pruned(stored[column]))
-    });
+    let rows = w.axis_iter(Axis(0)).zip(difference.rows()).enumerate();
+    let wrong = parallel::map(
+        rows.collect(),
+        Row::new,
+        |row, (i, (weights, difference))| {
+            let stored = row.subtract(&weights, &difference);
+            let is_finite = |w: &A| w.widen().is_finite();
+            // All are looked at before any is looked for, as that makes vectors.
+            if !stored.iter().fold(true, |finite, w| finite & is_finite(w)) {
+                return stored.iter().position(|w| !is_finite(w));
+            }
+            let is_pruned = |w: A| w == A::ZERO && !w.is_negative_zero();
+            mask.iter_row(i).find(|&column| !is_pruned(stored[column]))
+        },
+    );
     let mut places = wrong.iter().enumerate();
     let Some((row, column)) = places.find_map(|(row, column)| Some((row, (*column)?))) else {
         return Ok(());
     };
-    let value = w[[row, column]].widen() - removed[[row, column]];
+    let value = w[[row, column]].widen() - difference[[row, column]];
     let (fits, value) = (A::narrow(value).widen().is_finite(), value.as_f64());
     Err(if fits {
         Error::NotPruned { row, column, value }
@@ -43,14 +49,18 @@ pub(super) fn check<A: Element>(w: &ArrayRef2<A>, updated: &Updated<A::Compute>)
     })
 }
 
-/// Subtracts what an update removed, which was [checked](check).
+/// Subtracts what an update says, which was [checked](check).
 pub(super) fn apply<A: Element>(w: &mut ArrayRef2<A>, updated: &Updated<A::Compute>) -> Done {
-    let rows = w.axis_iter_mut(Axis(0)).zip(updated.removed.rows());
-    let zeros = parallel::map(rows.collect(), Row::new, |row, (mut weights, removed)| {
-        let stored = row.subtract(&weights.view(), &removed);
-        weights.assign(&ArrayView1::from(stored));
-        stored.iter().filter(|&&w| w == A::ZERO).count()
-    });
+    let rows = w.axis_iter_mut(Axis(0)).zip(updated.difference.rows());
+    let zeros = parallel::map(
+        rows.collect(),
+        Row::new,
+        |row, (mut weights, difference)| {
+            let stored = row.subtract(&weights.view(), &difference);
+            weights.assign(&ArrayView1::from(stored));
+            stored.iter().filter(|&&w| w == A::ZERO).count()
+        },
+    );
     Done {
         pruned: updated.mask.count(),
         zeros: zeros.into_iter().sum(),
@@ -62,8 +72,8 @@ pub(super) fn apply<A: Element>(w: &mut ArrayRef2<A>, updated: &Updated<A::Compu
 /// Memory for a row.
 struct Row<A: Element> {
     dense: Vec<A::Compute>,
-    removed: Vec<A::Compute>,
     difference: Vec<A::Compute>,
+    changed: Vec<A::Compute>,
     stored: Vec<A>,
 }
 
@@ -71,24 +81,24 @@ impl<A: Element> Row<A> {
     fn new() -> Self {
         Self {
             dense: Vec::new(),
-            removed: Vec::new(),
             difference: Vec::new(),
+            changed: Vec::new(),
             stored: Vec::new(),
         }
     }
 
-    /// The row less what is removed from it, as it will be stored.
+    /// The row less what is subtracted from it, as it will be stored.
     fn subtract(
         &mut self,
         weights: &ArrayView1<'_, A>,
-        removed: &ArrayView1<'_, A::Compute>,
+        difference: &ArrayView1<'_, A::Compute>,
     ) -> &[A] {
         let dense = widened(weights, &mut self.dense);
-        let removed = widened(removed, &mut self.removed);
-        self.difference.resize(dense.len(), A::Compute::default());
-        kernels::subtract(dense, removed, &mut self.difference);
+        let difference = widened(difference, &mut self.difference);
+        self.changed.resize(dense.len(), A::Compute::default());
+        kernels::subtract(dense, difference, &mut self.changed);
         self.stored.resize(dense.len(), A::ZERO);
-        A::narrow_run(&self.difference, &mut self.stored);
+        A::narrow_run(&self.changed, &mut self.stored);
         &self.stored
     }
 }

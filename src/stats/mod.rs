@@ -5,14 +5,15 @@ mod column_norms;
 #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
 pub mod file;
 #[cfg(feature = "second-order")]
-mod gram;
+pub mod gram;
+mod output_energy;
 mod squares;
 
 use std::fmt::Debug;
 
 pub use column_norms::ColumnNorms;
-#[cfg(feature = "second-order")]
-pub use gram::Gram;
+pub use output_energy::OutputEnergy;
+pub(crate) use output_energy::energy_of;
 
 use crate::error::{Error, Result};
 
@@ -31,15 +32,15 @@ pub trait ActivationStats: Debug + Send + Sync {
     /// Σₜ xₜⱼ² for every feature `j`; empty as long as no token was seen.
     fn sums_of_squares(&self) -> &[f64];
 
-    /// `XᵀX`, if it was gathered.
-    #[cfg(feature = "second-order")]
-    fn gram(&self) -> Option<&Gram> {
+    /// What measures the output of layers more exactly than the sums of squares do, if there is
+    /// such a thing. Reports then tell the error by it.
+    fn output_energy(&self) -> Option<&dyn OutputEnergy> {
         None
     }
 
-    /// 1 / Uⱼⱼ for every feature, where a sweep has already factored the Gram matrix.
-    #[doc(hidden)]
-    fn factor_diagonal(&self) -> Option<&[f64]> {
+    /// `XᵀX`, if it was gathered.
+    #[cfg(feature = "second-order")]
+    fn gram(&self) -> Option<&gram::Gram> {
         None
     }
 }
@@ -86,25 +87,6 @@ pub fn required_sums<'a>(
     }
     check_features(sums.len(), dim)?;
     Ok(sums)
-}
-
-/// The Gram matrix, for what cannot do without, of a layer whose rows and columns are `dim`.
-///
-/// # Errors
-///
-/// As [`required_sums`], of the matrix as well, and [`Error::NoGram`] if there is none.
-#[cfg(feature = "second-order")]
-pub(crate) fn required_gram<'a>(
-    stats: &'a dyn ActivationStats,
-    what: &str,
-    dim: (usize, usize),
-) -> Result<&'a Gram> {
-    required_sums(stats, what, dim)?;
-    let gram = stats.gram().ok_or_else(|| Error::NoGram {
-        what: what.to_owned(),
-    })?;
-    required_sums(gram, what, dim)?;
-    Ok(gram)
 }
 
 /// Checks that statistics of so many features are those of a layer of this shape.

@@ -1,22 +1,21 @@
 //! What happens to the weights that stay?
 
 #[cfg(feature = "second-order")]
-mod obs_sweep;
+pub mod obs_sweep;
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use ndarray::Array2;
-
-#[cfg(feature = "second-order")]
-pub use obs_sweep::ObsSweep;
 
 use crate::element::Real;
 use crate::error::Result;
 use crate::mask::Mask;
 use crate::matrix::Rows;
-use crate::metric::ImportanceMetric;
-use crate::pattern::SparsityPattern;
+use crate::metric::{Context, ImportanceMetric, Prepared};
+use crate::pattern::{self, SparsityPattern};
 use crate::report::RelativeError;
+use crate::scores::Scoring;
 use crate::stats::ActivationStats;
 
 /// What happens to the weights that stay.
@@ -39,6 +38,8 @@ pub trait WeightUpdate<T: Real = f32>: Debug + Send + Sync {
 pub struct UpdateTask<'a, T: Real> {
     /// The dense weights, outputs x inputs.
     pub weights: &'a dyn Rows<T>,
+    /// The largest magnitude of a weight.
+    pub largest: T,
     /// What calibration saw.
     pub stats: &'a dyn ActivationStats,
     /// How much weights matter.
@@ -57,6 +58,37 @@ impl<T: Real> UpdateTask<'_, T> {
     pub fn is_protected(&self, row: usize, column: usize) -> bool {
         let protected = self.protected;
         protected.is_some_and(|mask| mask.get(row, column) == Some(true))
+    }
+
+    /// Prepares the metric. An update that has factored the damped Gram matrix gives the diagonal
+    /// of the factor, see [`Context::factor_diagonal`].
+    ///
+    /// # Errors
+    ///
+    /// What the metric finds wrong, and [`Error::FactorCount`](crate::Error::FactorCount).
+    pub fn prepare<'s>(&'s self, factor_diagonal: Option<&'s [f64]>) -> Result<Prepared<'s, T>> {
+        let mut context = Context::new(self.stats, self.largest);
+        context.factor_diagonal = factor_diagonal;
+        let prepared = self.metric.prepare(self.weights, &context)?;
+        prepared.check(self.weights.dim(), || self.metric.name())
+    }
+
+    /// How the weights of the layer, or those of an iterate, are scored by a prepared metric:
+    /// [`Scoring::of`] gives the scores that [`project`](Self::project) takes.
+    #[must_use]
+    pub fn scoring<'s>(&'s self, prepared: &'s Prepared<'s, T>) -> Scoring<'s, T> {
+        Scoring::new(self.metric, prepared).protect(self.protected)
+    }
+
+    /// Marks what the pattern prunes of `columns` of the layer, given their scores: all columns, or
+    /// a block that ends with a [comparison group](crate::ComparisonGroup::width).
+    ///
+    /// # Errors
+    ///
+    /// As [`SparsityPattern::project`], and [`Error::MaskShape`](crate::Error::MaskShape) if the
+    /// pattern gives a mask of another shape.
+    pub fn project(&self, scores: &dyn Rows<T>, columns: Range<usize>) -> Result<Mask> {
+        pattern::project(self.pattern, scores, columns)
     }
 }
 
@@ -78,8 +110,8 @@ impl<T: Real> std::fmt::Debug for UpdateTask<'_, T> {
 pub struct Updated<T> {
     /// What to subtract from the dense weights, outputs x inputs. A pruned weight is subtracted
     /// from itself; for those that stay it is the difference to the weight as it will be stored.
-    pub removed: Array2<T>,
-    /// The weights that the pattern pruned. What is removed from them has to leave +0.0.
+    pub difference: Array2<T>,
+    /// The weights that the pattern pruned. The difference has to leave +0.0 of them.
     pub mask: Mask,
     /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`, to be reported; `None` if it was not measured, or if the output
     /// of the layer is zero.
@@ -91,9 +123,9 @@ pub struct Updated<T> {
 impl<T> Updated<T> {
     /// A result of which neither an error nor a damping is known.
     #[must_use]
-    pub fn new(removed: Array2<T>, mask: Mask) -> Self {
+    pub fn new(difference: Array2<T>, mask: Mask) -> Self {
         Self {
-            removed,
+            difference,
             mask,
             relative_error: None,
             damping: None,

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::Gram;
 use crate::element::{Real, inverse_power_of_two};
+use crate::kernels::second_order::dot;
 use crate::linalg::{LowerTriangle, Panel, PanelMut, Store, mean_of_live};
-use crate::{kernels, parallel};
+use crate::parallel;
+use crate::stats::OutputEnergy;
 
 impl Gram {
     /// tr(A G Aᵀ), scaled: the sum of squared outputs of a layer with weights `a` (row-major) and
@@ -18,7 +20,7 @@ impl Gram {
     ///
     /// m n² / 2 multiplications and additions for m rows and n inputs, and a copy of A where its
     /// numbers are very large or very small.
-    pub(crate) fn output_energy<T: Real>(&self, a: &[T], scale: f64) -> f64 {
+    pub(crate) fn energy<T: Real>(&self, a: &[T], scale: f64) -> f64 {
         /// Weights between this and its inverse, times n entries near 1, are in the range of any
         /// type.
         const LARGE: f64 = 1e18;
@@ -39,8 +41,7 @@ impl Gram {
             self.read_doubled(&columns, &mut form);
             let width = columns.len();
             product.resize(a.rows() * width, T::zero());
-            T::product(
-                self.backend,
+            self.backend.operations().product(
                 Store::Replace,
                 PanelMut::new(&mut product, width),
                 a.columns_of(columns.start..n),
@@ -50,7 +51,7 @@ impl Gram {
             let parts = parallel::map(
                 work,
                 || (),
-                |(), (i, product)| kernels::dot(product, &a.row(i)[columns.clone()], scale),
+                |(), (i, product)| dot(product, &a.row(i)[columns.clone()], scale),
             );
             energy += parts.iter().sum::<f64>();
         }
@@ -83,5 +84,15 @@ impl Gram {
                 }
             },
         );
+    }
+}
+
+impl OutputEnergy for Gram {
+    fn of_f32(&self, weights: &[f32], scale: f64) -> f64 {
+        self.energy(weights, scale)
+    }
+
+    fn of_f64(&self, weights: &[f64], scale: f64) -> f64 {
+        self.energy(weights, scale)
     }
 }

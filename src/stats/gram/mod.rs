@@ -1,21 +1,23 @@
 //! The Gram matrix of a layer's inputs: what second-order methods need.
 
+mod algebra;
 mod block;
 mod energy;
 #[cfg(any(feature = "serde", feature = "safetensors"))]
 mod stored;
 
-use std::any::Any;
 use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayRef2, ArrayView1};
 
-use super::{ActivationStats, ColumnNorms};
+use super::{ActivationStats, ColumnNorms, OutputEnergy};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::linalg::{Backend, LowerTriangle, Symmetric};
 use crate::matrix::zeros;
+use crate::number::{Family, RealNumber};
 use block::Block;
 #[cfg(any(feature = "serde", feature = "safetensors"))]
 pub(super) use stored::StoredGram;
@@ -82,6 +84,13 @@ pub struct Gram {
     narrow: Block<f32>,
     wide: Block<f64>,
     backend: Backend,
+}
+
+/// The block of each type.
+struct BlockOf<'a>(PhantomData<&'a ()>);
+
+impl<'a> Family for BlockOf<'a> {
+    type Of<T: 'static> = &'a mut Block<T>;
 }
 
 /// Whether all values of a token, times the root of its weight, keep their digits in `f32`.
@@ -245,12 +254,7 @@ impl Gram {
 
     /// Adds tokens to the block of their type, and the block to the sum when it is full.
     fn push<A: Element>(&mut self, batch: &ArrayRef2<A>, mut tokens: &[(usize, f64)]) {
-        let blocks: [&mut dyn Any; 2] = [&mut self.narrow, &mut self.wide];
-        let mut blocks = blocks.into_iter();
-        // There is one, since only these two types are computed in.
-        let Some(block) = blocks.find_map(|block| block.downcast_mut::<Block<A::Compute>>()) else {
-            return;
-        };
+        let block = A::Compute::pick::<BlockOf<'_>>(&mut self.narrow, &mut self.wide);
         while !tokens.is_empty() {
             let (now, later) = tokens.split_at(tokens.len().min(block.room()));
             block.push(batch, now);
@@ -279,6 +283,10 @@ impl ActivationStats for Gram {
         self.norms.sums_of_squares()
     }
 
+    fn output_energy(&self) -> Option<&dyn OutputEnergy> {
+        Some(self)
+    }
+
     fn gram(&self) -> Option<&Gram> {
         Some(self)
     }
@@ -305,4 +313,22 @@ impl LowerTriangle for Gram {
         }
         panel
     }
+}
+
+/// The Gram matrix, for what cannot do without, of a layer whose rows and columns are `dim`.
+///
+/// # Errors
+///
+/// As [`required_sums`](super::required_sums), of the matrix as well, and [`Error::NoGram`] if there is none.
+pub fn required_gram<'a>(
+    stats: &'a dyn ActivationStats,
+    what: &str,
+    dim: (usize, usize),
+) -> Result<&'a Gram> {
+    super::required_sums(stats, what, dim)?;
+    let gram = stats.gram().ok_or_else(|| Error::NoGram {
+        what: what.to_owned(),
+    })?;
+    super::required_sums(gram, what, dim)?;
+    Ok(gram)
 }

@@ -1,18 +1,23 @@
 //! The sweep of SparseGPT: prunes column by column and lets later columns make up for it.
 
+mod block;
+mod marks;
 mod sweep;
 mod tile;
+
+use block::Sweep;
 
 use super::{UpdateTask, Updated, WeightUpdate};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
-use crate::linalg::{Backend, factorize};
+use crate::linalg::Backend;
 use crate::mask::Mask;
-use crate::matrix::{largest, read_all};
+use crate::matrix::read_all;
 use crate::metric::obs::DAMPING;
 use crate::parallel;
-use crate::stats::{ActivationStats, Gram};
-use sweep::Sweep;
+use crate::pattern::ComparisonGroup;
+use crate::stats::ActivationStats;
+use crate::stats::gram::required_gram;
 
 /// The weights that stay make up for those that go, as the "optimal brain surgeon" would.
 ///
@@ -44,7 +49,7 @@ use sweep::Sweep;
 ///
 /// # Which weights go
 ///
-/// The pattern is asked block by block, [`SparsityPattern::project_block`]: `PerOutput` within
+/// The pattern is asked block by block, [`SparsityPattern::project`]: `PerOutput` within
 /// the rows of a block, `PerLayer` among all rows of a block together (as the published code
 /// does), N:M within each group when the sweep reaches it. Counts are exact over the whole
 /// layer, but for `Cumulative` and `Threshold`. A [`Mask`] as pattern prunes just what it marks.
@@ -89,7 +94,7 @@ use sweep::Sweep;
 /// Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
 /// arXiv 2301.00774, algorithm 1.
 ///
-/// [`SparsityPattern::project_block`]: crate::SparsityPattern::project_block
+/// [`SparsityPattern::project`]: crate::SparsityPattern::project
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ObsSweep {
     block_size: usize,
@@ -159,56 +164,41 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
             return Err(Error::InvalidBlockSize);
         }
         let (_, columns) = task.weights.dim();
-        let gram = crate::stats::required_gram(task.stats, "obs sweep", task.weights.dim())?;
-        let energies = gram.sums_of_squares();
-        let factor = factorize::<T>(self.backend, gram, self.damping)?;
-        let factored = Factored {
-            gram,
-            diagonal: factor.diagonal(),
-        };
+        let gram = required_gram(task.stats, "obs sweep", task.weights.dim())?;
+        let factor = gram.factor::<T>(self.backend, self.damping)?;
         let dense = read_all(task.weights)?;
-        let scorer = task.metric.prepare(task.weights, &factored)?;
+        let diagonal = factor.diagonal();
+        let prepared = task.prepare(Some(&diagonal))?;
+        let energies = gram.sums_of_squares();
         let dead: Vec<bool> = energies.iter().map(|&energy| energy == 0.0).collect();
-        let pinned = self.pinned(task, &dense, &dead)?;
-        let rule = task.pattern.row_rule();
-        let rule = rule.and_then(|rule| rule.group().map(|of| (rule, of.max(1))));
-        let group = rule.as_ref().map_or(1, |(_, of)| *of);
-        let group = common_multiple(group, task.pattern.block_columns().max(1));
+        let zeroed = self.zeroed(task, &dense, &dead)?;
+        let zeroed = (zeroed.count() > 0).then_some(&zeroed);
         let sweep = Sweep {
             task,
             factor: &factor,
-            scorer: &*scorer,
-            rule,
+            scoring: task.scoring(&prepared).zeroed(zeroed),
             dead,
-            pinned: (pinned.count() > 0).then_some(pinned),
-            scale: inverse_power_of_two(largest(task.weights)?.as_f64()),
+            zeroed,
+            scale: inverse_power_of_two(task.largest.as_f64()),
         };
-        let block = self.block_size.div_ceil(group).saturating_mul(group);
+        let together = task.pattern.comparison().map_or(1, ComparisonGroup::width);
+        let block = self.block_size.div_ceil(together).saturating_mul(together);
         sweep.run(gram, dense, block.min(columns)).map(Some)
     }
 }
 
-/// The least common multiple of two numbers that are not zero, or more columns than there are.
-fn common_multiple(a: usize, b: usize) -> usize {
-    let (mut divisor, mut rest) = (a, b);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    (a / divisor).saturating_mul(b)
-}
-
 impl ObsSweep {
     /// The weights that become zero, or stay so, whatever metric and pattern say.
-    fn pinned<T: Real>(
+    fn zeroed<T: Real>(
         &self,
         task: &UpdateTask<'_, T>,
         dense: &[T],
         dead: &[bool],
     ) -> Result<Mask> {
         let (rows, columns) = task.weights.dim();
-        let mut pinned = Mask::none(rows, columns)?;
+        let mut zeroed = Mask::none(rows, columns)?;
         let any_dead = dead.contains(&true);
-        let work = pinned.rows_mut().into_iter().enumerate();
+        let work = zeroed.rows_mut().into_iter().enumerate();
         parallel::map(
             work.zip(dense.chunks_exact(columns)).collect(),
             || (),
@@ -222,35 +212,6 @@ impl ObsSweep {
                 }
             },
         );
-        Ok(pinned)
-    }
-}
-
-/// Statistics together with what the sweep already knows of their factor.
-#[derive(Debug)]
-struct Factored<'a> {
-    gram: &'a Gram,
-    diagonal: Vec<f64>,
-}
-
-impl ActivationStats for Factored<'_> {
-    fn features(&self) -> usize {
-        self.gram.features()
-    }
-
-    fn tokens(&self) -> u64 {
-        self.gram.tokens()
-    }
-
-    fn sums_of_squares(&self) -> &[f64] {
-        self.gram.sums_of_squares()
-    }
-
-    fn gram(&self) -> Option<&Gram> {
-        Some(self.gram)
-    }
-
-    fn factor_diagonal(&self) -> Option<&[f64]> {
-        Some(&self.diagonal)
+        Ok(zeroed)
     }
 }

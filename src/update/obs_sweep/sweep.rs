@@ -4,84 +4,76 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::super::{UpdateTask, Updated};
+use super::block::{Block, Choice, Sweep};
 use super::tile::Tile;
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::kernels::{self, ROWS};
-use crate::linalg::{Factor, Panel, PanelMut, Store};
-use crate::mask::{Mask, is_set};
-use crate::metric::{Scorer, settle_scores};
+use crate::kernels::second_order::ROWS;
+use crate::linalg::{Panel, PanelMut, Store};
+use crate::mask::Mask;
 use crate::parallel;
-use crate::pattern::RowRule;
+use crate::pattern::{self, Decision};
 use crate::report::{ErrorBasis, RelativeError};
-use crate::stats::Gram;
+use crate::stats::gram::Gram;
+use crate::update::Updated;
 
 /// Columns that are moved together by all that lies before them: larger products are faster. A
 /// multiple of 96, the rows that the product's innermost loop likes best.
 const STRIP: usize = 384;
 
-/// What stays the same from block to block.
-pub(super) struct Sweep<'a, T: Real> {
-    pub(super) task: &'a UpdateTask<'a, T>,
-    pub(super) factor: &'a Factor<T>,
-    pub(super) scorer: &'a dyn Scorer<T>,
-    /// Set if the pattern decides within groups of columns: how, and how many.
-    pub(super) rule: Option<(Box<dyn RowRule<T> + 'a>, usize)>,
-    /// Inputs that were zero throughout.
-    pub(super) dead: Vec<bool>,
-    /// Weights that are zero whatever metric and pattern say, if there are any.
-    pub(super) pinned: Option<Mask>,
-    /// Brings weights near 1 where they are squared.
-    pub(super) scale: f64,
-}
-
 impl<T: Real> Sweep<'_, T> {
     /// Column by column, turns the dense weights into what is to be subtracted from them.
     pub(super) fn run(&self, gram: &Gram, dense: Vec<T>, block: usize) -> Result<Updated<T>> {
         let (rows, columns) = self.task.weights.dim();
-        let total = gram.output_energy(&dense, self.scale);
-        let mut removed = dense;
+        let total = gram.energy(&dense, self.scale);
+        let mut difference = dense;
         let mut mask = Mask::none(rows, columns)?;
         let mut lost = 0.0_f64;
         let (mut moved, mut updated, mut scores) = (Vec::new(), Vec::new(), Vec::new());
         for strip in parallel::runs(columns, (STRIP / block).max(1) * block) {
             moved.clear();
             moved.resize(rows * strip.len(), T::zero());
-            self.add_moved(&mut moved, &strip, &removed, 0..strip.start, &strip);
+            self.add_moved(&mut moved, &strip, &difference, 0..strip.start, &strip);
             for columns in parallel::runs(strip.len(), block) {
                 let columns = strip.start + columns.start..strip.start + columns.end;
                 self.add_moved(
                     &mut moved,
                     &strip,
-                    &removed,
+                    &difference,
                     strip.start..columns.start,
                     &columns,
                 );
                 let inverse = self.factor.inverse_block(columns.clone());
-                self.update_block(&removed, &moved, &strip, &columns, &inverse, &mut updated);
-                let chosen = self.decide_block(&updated, &columns, &mut scores)?;
+                self.update_block(
+                    &difference,
+                    &moved,
+                    &strip,
+                    &columns,
+                    &inverse,
+                    &mut updated,
+                );
+                let choice = self.decide_block(&updated, &columns, &mut scores)?;
                 let block = Block {
                     inverse: &inverse,
-                    chosen: chosen.as_ref(),
+                    choice: &choice,
                     dead: columns
                         .clone()
                         .filter(|&column| self.dead[column])
                         .collect(),
                     columns,
                 };
-                lost += self.sweep_block(&block, &updated, &mut removed, &mut mask)?;
+                lost += self.sweep_block(&block, &updated, &mut difference, &mut mask)?;
             }
         }
-        if self.factor.damping > 1.0 {
+        if self.factor.damping() > 1.0 {
             // Little precision is left of what damping makes up most of.
-            lost = gram.output_energy(&removed, self.scale);
+            lost = gram.energy(&difference, self.scale);
         }
-        let removed = Array2::from_shape_vec((rows, columns), removed)
+        let difference = Array2::from_shape_vec((rows, columns), difference)
             .map_err(|_| Error::TooLarge { rows, columns })?;
-        let mut updated = Updated::new(removed, mask);
+        let mut updated = Updated::new(difference, mask);
         updated.relative_error = RelativeError::new(lost, total, ErrorBasis::Gram);
-        updated.damping = Some(self.factor.damping);
+        updated.damping = Some(self.factor.damping());
         Ok(updated)
     }
 
@@ -90,14 +82,14 @@ impl<T: Real> Sweep<'_, T> {
         &self,
         moved: &mut [T],
         strip: &Range<usize>,
-        removed: &[T],
+        difference: &[T],
         from: Range<usize>,
         columns: &Range<usize>,
     ) {
         if from.is_empty() {
             return;
         }
-        let before = Panel::new(removed, self.dead.len()).columns_of(from.clone());
+        let before = Panel::new(difference, self.dead.len()).columns_of(from.clone());
         let within = columns.start - strip.start..columns.end - strip.start;
         let out = PanelMut::new(moved, strip.len()).columns_of(within);
         self.factor
@@ -107,7 +99,7 @@ impl<T: Real> Sweep<'_, T> {
     /// Computes the weights of a block as what has been pruned before makes them: W₁, row-major.
     fn update_block(
         &self,
-        removed: &[T],
+        difference: &[T],
         moved: &[T],
         strip: &Range<usize>,
         block: &Range<usize>,
@@ -115,7 +107,7 @@ impl<T: Real> Sweep<'_, T> {
         updated: &mut Vec<T>,
     ) {
         updated.clear();
-        for dense in removed.chunks_exact(self.dead.len()) {
+        for dense in difference.chunks_exact(self.dead.len()) {
             updated.extend_from_slice(&dense[block.clone()]);
         }
         if block.start == 0 {
@@ -130,17 +122,19 @@ impl<T: Real> Sweep<'_, T> {
         );
     }
 
-    /// What the pattern prunes of a block, unless it decides group by group as the sweep goes.
+    /// Asks the pattern what it prunes of a block.
     fn decide_block(
         &self,
         updated: &[T],
         block: &Range<usize>,
         scores: &mut Vec<T>,
-    ) -> Result<Option<Mask>> {
-        if self.rule.is_some() {
-            return Ok(None);
-        }
+    ) -> Result<Choice> {
         let (rows, columns) = self.task.weights.dim();
+        let pattern = self.task.pattern;
+        let decision = Decision::of(pattern, rows, block)?;
+        if let Some(Decision::Run { of, count, of_last }) = decision {
+            return Ok(Choice::Runs { of, count, of_last });
+        }
         let width = block.len();
         scores.clear();
         scores.resize(rows * width, T::zero());
@@ -151,17 +145,11 @@ impl<T: Real> Sweep<'_, T> {
         parallel::try_each(
             work.collect(),
             || (),
-            |(), (row, (scores, weights))| {
-                self.score(row, block.start, weights, scores);
-                self.settle(scores, |j| (row, block.start + j), |j| weights[j])
-            },
+            |(), (row, (scores, weights))| self.scoring.score(row, block.start, weights, scores),
         )?;
         let scores = ArrayView2::from_shape((rows, width), &scores[..])
             .map_err(|_| Error::TooLarge { rows, columns })?;
-        let pattern = self.task.pattern;
-        let chosen = pattern.project_block(&scores, block.clone(), columns)?;
-        crate::mask::check_shape((rows, width), &chosen)?;
-        Ok(Some(chosen))
+        pattern::project(pattern, &scores, block.clone()).map(Choice::Mask)
     }
 
     /// Prunes a block, marks in `mask` what the pattern pruned, and returns what that costs.
@@ -169,120 +157,28 @@ impl<T: Real> Sweep<'_, T> {
         &self,
         block: &Block<'_, T>,
         updated: &[T],
-        removed: &mut [T],
+        difference: &mut [T],
         mask: &mut Mask,
     ) -> Result<f64> {
         let (_, columns) = self.task.weights.dim();
         let width = block.columns.len();
-        let group = self.rule.as_ref().map_or(0, |(_, of)| width.min(*of));
+        let group = match *block.choice {
+            Choice::Mask(_) => 0,
+            Choice::Runs { of, .. } => width.min(of),
+        };
         let mut marks = mask.rows_mut();
         let tiles = updated
             .chunks(ROWS * width)
-            .zip(removed.chunks_mut(ROWS * columns))
+            .zip(difference.chunks_mut(ROWS * columns))
             .zip(marks.chunks_mut(ROWS))
             .enumerate();
         let lost = parallel::map(
             tiles.collect(),
             || Tile::new(width, group),
-            |tile, (i, ((updated, removed), marks))| {
-                tile.prune(self, block, i * ROWS, updated, removed, marks)
+            |tile, (i, ((updated, difference), marks))| {
+                tile.prune(self, block, i * ROWS, updated, difference, marks)
             },
         );
         lost.into_iter().sum()
     }
-
-    /// Scores a run of updated weights. Zeros, and those that will be zero anyway, score 0.
-    pub(super) fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]) {
-        self.scorer.score(row, start, weights, scores);
-        for (score, weight) in scores.iter_mut().zip(weights) {
-            *score = if weight.is_zero() { T::zero() } else { *score };
-        }
-        let Some(pinned) = &self.pinned else { return };
-        let words = pinned.row_words(row);
-        let end = start + weights.len();
-        if words[start / 64..end.div_ceil(64)]
-            .iter()
-            .all(|&word| word == 0)
-        {
-            return;
-        }
-        for (column, score) in (start..).zip(scores) {
-            let pinned = is_set(words, column);
-            *score = if pinned { T::zero() } else { *score };
-        }
-    }
-
-    /// Checks scores, and makes those of protected weights infinite; `place` says where in the
-    /// layer a score stands, `weight` what it is the score of.
-    pub(super) fn settle(
-        &self,
-        scores: &mut [T],
-        place: impl Fn(usize) -> (usize, usize),
-        weight: impl Fn(usize) -> T,
-    ) -> Result<()> {
-        if let Err(index) = settle_scores(scores) {
-            let (row, column) = place(index);
-            return Err(if weight(index).is_finite() {
-                Error::InvalidScore {
-                    metric: self.task.metric.name().to_owned(),
-                    row,
-                    column,
-                    score: scores[index].as_f64(),
-                }
-            } else {
-                Error::Overflow {
-                    row,
-                    column,
-                    value: weight(index).as_f64(),
-                }
-            });
-        }
-        if self.task.protected.is_some() {
-            for (i, score) in scores.iter_mut().enumerate() {
-                let (row, column) = place(i);
-                if self.task.is_protected(row, column) {
-                    *score = T::infinity();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Replaces the dense weights of a row of a block by what is to be subtracted from them.
-    /// Returns what damping adds to their part of Σ e², scaled.
-    pub(super) fn replace_dense(
-        &self,
-        row: usize,
-        block: &Block<'_, T>,
-        dense: &mut [T],
-        stored: &[T],
-    ) -> Result<f64> {
-        let start = block.columns.start;
-        if !kernels::largest(stored).is_finite()
-            && let Some(column) = stored.iter().position(|weight| !weight.is_finite())
-        {
-            return Err(Error::Overflow {
-                row,
-                column: start + column,
-                value: stored[column].as_f64(),
-            });
-        }
-        for (dense, &stored) in dense.iter_mut().zip(stored) {
-            *dense = *dense - stored;
-        }
-        let dead = block.dead.iter().map(|&column| dense[column - start]);
-        let dead: f64 = dead.map(|x| (x.as_f64() * self.scale).powi(2)).sum();
-        Ok(self.factor.shift * (kernels::dot(dense, dense, self.scale) - dead))
-    }
-}
-
-/// Columns that are decided together.
-pub(super) struct Block<'a, T> {
-    pub(super) columns: Range<usize>,
-    /// U on these columns, row-major.
-    pub(super) inverse: &'a [T],
-    /// What the pattern prunes, unless it decides group by group.
-    pub(super) chosen: Option<&'a Mask>,
-    /// Columns of the layer whose input is dead.
-    pub(super) dead: Vec<usize>,
 }

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::sweep::{Block, Sweep};
+use super::block::{Block, Choice, Sweep};
 use crate::element::Real;
 use crate::error::{Error, Result};
-use crate::kernels::{self, ROWS};
+use crate::kernels::second_order::{ROWS, eliminate};
 use crate::mask::{MaskRow, is_set, words_for};
 use crate::parallel;
-use crate::pattern::RowRule;
+use crate::select::mark_runs;
 
 /// Up to [`ROWS`] rows of a block, column by column, and what goes of them.
 pub(super) struct Tile<T> {
@@ -39,7 +39,7 @@ impl<T: Real> Tile<T> {
     }
 
     /// Prunes some rows of a block, from `first` on: `updated` holds their weights. Replaces the
-    /// dense weights of the block in `removed`, whole rows, by what is to be subtracted from them,
+    /// dense weights of the block in `difference`, whole rows, by what is to be subtracted from them,
     /// and marks what the pattern pruned. Returns what that costs.
     pub(super) fn prune(
         &mut self,
@@ -47,33 +47,35 @@ impl<T: Real> Tile<T> {
         block: &Block<'_, T>,
         first: usize,
         updated: &[T],
-        removed: &mut [T],
+        difference: &mut [T],
         marks: &mut [MaskRow<'_>],
     ) -> Result<f64> {
         let rows = marks.len();
         let width = self.weights.len();
         self.load(sweep, block, first, updated);
         let mut squares = [0.0; ROWS];
-        match &sweep.rule {
-            None => self.eliminate(sweep, block, first, 0..width, &mut squares)?,
-            Some((rule, of)) => {
-                for group in parallel::runs(width, *of) {
-                    let is_whole = group.len() == *of;
-                    self.decide(sweep, block, first..first + rows, &**rule, &group, is_whole)?;
-                    self.eliminate(sweep, block, first, group, &mut squares)?;
+        match *block.choice {
+            Choice::Mask(_) => self.eliminate(sweep, block, first, 0..width, &mut squares)?,
+            Choice::Runs { of, count, of_last } => {
+                for run in parallel::runs(width, of) {
+                    let count = if run.len() == of { count } else { of_last };
+                    self.decide(sweep, block, first..first + rows, &run, count)?;
+                    self.eliminate(sweep, block, first, run, &mut squares)?;
                 }
             }
         }
         let mut lost = squares.iter().sum();
-        let columns = removed.len() / rows;
-        for (row, (removed, marks)) in removed.chunks_exact_mut(columns).zip(marks).enumerate() {
+        let columns = difference.len() / rows;
+        for (row, (difference, marks)) in
+            difference.chunks_exact_mut(columns).zip(marks).enumerate()
+        {
             let words = words_for(width);
             let chosen = &self.chosen[row * words..(row + 1) * words];
             marks.set_run(block.columns.start, width, chosen);
             for (weight, column) in self.row.iter_mut().zip(&self.weights) {
                 *weight = column[row];
             }
-            let dense = &mut removed[block.columns.clone()];
+            let dense = &mut difference[block.columns.clone()];
             lost -= sweep.replace_dense(first + row, block, dense, &self.row)?;
         }
         Ok(lost)
@@ -91,12 +93,12 @@ impl<T: Real> Tile<T> {
             for (column, &weight) in self.weights.iter_mut().zip(weights) {
                 column[row] = weight;
             }
-            if let Some(mask) = block.chosen {
+            if let Choice::Mask(mask) = block.choice {
                 chosen.copy_from_slice(mask.row_words(first + row));
                 set(&mut self.goes, row, chosen);
             }
-            if let Some(pinned) = &sweep.pinned {
-                pinned.copy_run(first + row, block.columns.start, width, &mut self.words);
+            if let Some(zeroed) = sweep.zeroed {
+                zeroed.copy_run(first + row, block.columns.start, width, &mut self.words);
                 set(&mut self.goes, row, &self.words);
             }
         }
@@ -109,43 +111,35 @@ impl<T: Real> Tile<T> {
         }
     }
 
-    /// Decides a group of columns, in all rows of the layer that the tile holds.
+    /// Decides a run of columns, of which `count` go in each row of the layer that the tile holds.
     fn decide(
         &mut self,
         sweep: &Sweep<'_, T>,
         block: &Block<'_, T>,
         rows: Range<usize>,
-        rule: &dyn RowRule<T>,
-        group: &Range<usize>,
-        is_whole: bool,
+        run: &Range<usize>,
+        count: usize,
     ) -> Result<()> {
-        let len = group.len();
-        let first = (rows.start, block.columns.start + group.start);
+        let len = run.len();
+        let start = block.columns.start + run.start;
         let weights = &mut self.row[..len];
         let scores = &mut self.scores[..rows.len() * len];
         for (row, scores) in scores.chunks_exact_mut(len).enumerate() {
-            for (weight, column) in weights.iter_mut().zip(&self.weights[group.clone()]) {
+            for (weight, column) in weights.iter_mut().zip(&self.weights[run.clone()]) {
                 *weight = column[row];
             }
-            sweep.score(first.0 + row, first.1, weights, scores);
+            let row = rows.start + row;
+            sweep.scoring.score(row, start, weights, scores)?;
         }
-        let place = |i: usize| (first.0 + i / len, first.1 + i % len);
-        let weight = |i: usize| self.weights[group.start + i % len][i / len];
-        sweep.settle(scores, place, weight)?;
-        // The groups of all rows, one after the other, are groups like those of one row: but a
-        // short one, which has to be the last.
-        let rows_at_once = if is_whole { rows.len() } else { 1 };
-        for (i, scores) in scores.chunks(rows_at_once * len).enumerate() {
-            let marks = &mut self.marks[..words_for(scores.len())];
-            marks.fill(0);
-            rule.select(scores, &mut MaskRow::new(marks, scores.len()));
-            let first = i * rows_at_once;
-            let words = words_for(self.weights.len());
-            for (j, column) in (0..scores.len()).zip(group.clone().cycle()) {
-                let (row, marked) = (first + j / len, is_set(marks, j));
-                self.chosen[row * words + column / 64] |= u64::from(marked) << (column % 64);
-                self.goes[column][row] |= marked;
-            }
+        // The runs of all rows, one after the other, are runs like those of one row.
+        let marks = &mut self.marks[..words_for(scores.len())];
+        marks.fill(0);
+        mark_runs(scores, len, count, 0, marks);
+        let words = words_for(self.weights.len());
+        for (j, column) in (0..scores.len()).zip(run.clone().cycle()) {
+            let (row, marked) = (j / len, is_set(marks, j));
+            self.chosen[row * words + column / 64] |= u64::from(marked) << (column % 64);
+            self.goes[column][row] |= marked;
         }
         Ok(())
     }
@@ -158,7 +152,7 @@ impl<T: Real> Tile<T> {
         columns: Range<usize>,
         squares: &mut [f64; ROWS],
     ) -> Result<()> {
-        kernels::eliminate(
+        eliminate(
             &mut self.weights,
             &self.goes,
             columns,

@@ -1,12 +1,11 @@
 //! Which are the lowest of scores that come run by run, and are not kept?
 
-use super::dispatch::kernel;
-use super::score::Scaled;
+use super::run::{mark_up_to_cut, narrow_down};
 use super::search::{Places, Search};
-use super::select::{mark_up_to_cut, narrow_down};
-use super::simd::WORD;
 use super::survey::{Survey, survey_marking, survey_scaled};
 use crate::element::{Element, Real};
+use crate::kernels::Scaled;
+use crate::simd::{WORD, kernel};
 
 /// Marks the lowest scores of a row that comes in runs.
 ///
@@ -166,9 +165,9 @@ kernel! {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::run::mark_lowest;
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
-    use crate::kernels::mark_lowest;
+    use crate::simd::on_each;
 
     /// Marks what streams by in runs of `words` words; `None` if the bracket missed.
     fn mark_stream(scores: &[f32], count: usize, words: usize) -> Option<Vec<u64>> {

@@ -1,10 +1,23 @@
 //! Which are the lowest of each group? The rule of N:M patterns.
 
-use super::dispatch::kernel;
-use super::score::{Scaled, Words};
-use super::select::mark_lowest;
-use super::simd::{Simd, WORD, starts};
+use super::run::mark_lowest;
 use crate::element::{Element, Real};
+use crate::kernels::{Scaled, Words};
+use crate::simd::{Simd, WORD, kernel, starts};
+
+/// Marks the `count` lowest of every run of `of` scores, and the `of_last` lowest of a shorter one
+/// at the end. Score `j` is bit `j` of `marks`, which are clear.
+pub(crate) fn mark_runs<T: Real>(
+    scores: &[T],
+    of: usize,
+    count: usize,
+    of_last: usize,
+    marks: &mut [u64],
+) {
+    let (whole, last) = scores.split_at(scores.len() / of * of);
+    mark_lowest_of_groups(whole, of - count, of, marks);
+    mark_lowest(last, of_last.min(last.len()), marks, whole.len());
+}
 
 /// Marks the lowest of every run of `of` scores, all but `keep`; score `j` is bit `j` of `marks`,
 /// which is clear.
@@ -188,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     /// Sorts each group and marks what comes first.
     fn naive(scores: &[f32], keep: usize, of: usize) -> Vec<u64> {

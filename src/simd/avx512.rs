@@ -12,9 +12,11 @@ use std::arch::x86_64::{
     _mm512_testn_epi32_mask, _mm512_testn_epi64_mask, _pdep_u64,
 };
 
-use super::{
-    AddMarked, AddSquare, Avx2, Clear, Compare, Deposit, LANES, Portable, Rotation, Simd, WORD,
+use super::avx2::Avx2;
+use super::instructions::{
+    AddMarked, AddSquare, Clear, Compare, Deposit, LANES, Rotation, Simd, WORD,
 };
+use super::portable::Portable;
 
 /// The proof that the machine has AVX-512 with its extensions for bytes and words, for double and
 /// quad words, and for shorter vectors, and all that [`Avx2`] stands for.

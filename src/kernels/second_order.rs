@@ -1,9 +1,10 @@
-//! The innermost loop of the sweep that makes up for pruned weights.
+//! The inner loops of second-order methods.
 
 use std::ops::Range;
 
-use super::dispatch::kernel;
+use super::accumulate::lane_sum;
 use crate::element::Real;
+use crate::simd::{LANES, kernel};
 
 /// Rows that are swept together.
 ///
@@ -73,12 +74,25 @@ kernel! {
     }
 }
 
+kernel! {
+    /// Σ (scale · xⱼ) (scale · yⱼ), in `f64`.
+    pub(crate) fn dot<T: Real>(_simd; x: &[T], y: &[T], scale: f64) -> f64 {
+        let mut lanes = [0.0; LANES];
+        for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+            for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+                *lane += (x.as_f64() * scale) * (y.as_f64() * scale);
+            }
+        }
+        lane_sum(lanes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     /// A block, column by column, with what goes of it, and an upper triangular matrix.
     type Case = (Vec<[f32; ROWS]>, Vec<[bool; ROWS]>, Vec<f32>);
@@ -133,6 +147,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_dot_product_is_near_the_plain_sum_and_the_same_on_every_instruction_set(
+            pairs in prop::collection::vec((-10.0..10.0_f32, -10.0..10.0_f32), 0..300),
+        ) {
+            let (x, y): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+            let terms = pairs.iter().map(|&(x, y)| f64::from(x) * f64::from(y) * 0.25);
+            let expected: f64 = terms.clone().sum();
+            let bound = 1e-13 * terms.map(f64::abs).sum::<f64>();
+            let results = on_each(|| dot(&x, &y, 0.5));
+            for (set, found) in &results {
+                prop_assert!((found - expected).abs() <= bound, "{:?}: {} {}", set, found, expected);
+                prop_assert_eq!(found.to_bits(), results[0].1.to_bits(), "{:?}", set);
+            }
+        }
+
         #[test]
         fn every_instruction_set_gives_what_the_formula_gives(case in cases(), rounds: bool) {
             let round = rounds.then_some(round as fn(&mut [f32]));

@@ -3,12 +3,10 @@
 
 use num_traits::Float;
 
-use super::dispatch::kernel;
-use super::score::Scaled;
-use super::select::Cut;
-use super::simd::WORD;
 use super::survey::Survey;
 use crate::element::{Element, Real};
+use crate::kernels::Scaled;
+use crate::simd::{WORD, kernel};
 
 /// Scores that others are compared with.
 const PIVOTS: usize = 16;
@@ -92,6 +90,15 @@ kernel! {
             }
         }
     }
+}
+
+/// Where the lowest end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Cut<T> {
+    /// The highest of the lowest.
+    pub(crate) threshold: T,
+    /// How many scores equal to it are among the lowest.
+    pub(crate) ties: usize,
 }
 
 /// A score of a given rank, to be found by narrowing down the range it lies in.
@@ -401,4 +408,11 @@ const PLACE: u32 = PIVOTS.ilog2();
 /// The least whole number that is not below a limit of ranks.
 fn whole(limit: f64) -> u32 {
     num_traits::cast(limit.ceil().max(0.0)).unwrap_or(u32::MAX)
+}
+
+/// A number less than `len`, which is not 0. It jumps about while `i` counts up.
+pub(super) fn scattered(i: usize, len: usize) -> usize {
+    /// The multiples of an odd number jump about.
+    const MIXER: usize = 0x9E37_79B9;
+    (i.wrapping_mul(MIXER) >> 16) % len
 }

@@ -1,6 +1,6 @@
 //! Plain Rust, for any machine.
 
-use super::{AddMarked, AddSquare, Clear, Compare, Deposit, Simd, WORD, bits};
+use super::instructions::{AddMarked, AddSquare, Clear, Compare, Deposit, Simd, WORD, bits};
 
 /// What every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use num_traits::cast;
 
+use super::run::{cut_between, mark_up_to_cut};
+use super::search::scattered;
 use crate::element::Real;
 use crate::error::Result;
-use crate::kernels::{self, PIVOTS, SIDE, TILE, WORD};
+use crate::kernels::{self, PIVOTS, SIDE, TILE};
 use crate::mask::{Mask, set_bits};
 use crate::matrix::Rows;
 use crate::parallel;
+use crate::simd::WORD;
 
 /// Marks the `count` lowest scores of every column, of equal ones those in the lowest rows.
 ///
@@ -29,7 +32,7 @@ use crate::parallel;
 ///
 /// Takes room for the scores of 64 columns a thread, and if many of a column are equal as much
 /// again.
-pub(super) fn mark_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Mask> {
+pub(crate) fn mark_lowest_of_columns<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Mask> {
     let (rows, columns) = scores.dim();
     let mut mask = Mask::none(rows, columns)?;
     if rows == 0 {
@@ -126,7 +129,7 @@ impl<T: Real> Strip<T> {
         self.sample.resize(size, [T::zero(); WORD]);
         let stride = rows / size * RUN;
         for (i, run) in self.sample.chunks_mut(RUN).enumerate() {
-            let aside = super::scattered(i, stride - run.len() + 1);
+            let aside = scattered(i, stride - run.len() + 1);
             part.read((i * stride + aside).min(rows - run.len()), run)?;
         }
         Ok(())
@@ -217,8 +220,8 @@ impl<T: Real> Strip<T> {
             self.chosen.clear();
             self.chosen.resize(held.len().div_ceil(WORD), 0);
             let bounds = (brackets.lows[column], brackets.highs[column]);
-            let cut = kernels::cut_between(held, brackets.left[column], bounds);
-            kernels::mark_up_to_cut(held, cut.threshold, cut.ties, &mut self.chosen, 0);
+            let cut = cut_between(held, brackets.left[column], bounds);
+            mark_up_to_cut(held, cut.threshold, cut.ties, &mut self.chosen, 0);
             for i in set_bits(&self.chosen) {
                 self.marks[self.places[range.start + i]] |= 1 << column;
             }
@@ -283,7 +286,7 @@ impl<T: Real> Brackets<T> {
 mod tests {
     use ndarray::ArrayView1;
 
-    use super::super::tests::layers;
+    use super::super::tests::{layers, part_of};
     use super::*;
 
     /// The rows of a column, sorted by their scores.
@@ -305,8 +308,8 @@ mod tests {
                 .map(|column| sorted(&column))
                 .collect();
             for share in [0.0, 1e-3, 0.3, 0.5, 0.77, 0.999, 1.0] {
-                let count = super::super::quota(rows, share);
-                let mask = mark_lowest(&scores, count).expect("finite scores");
+                let count = part_of(rows, share);
+                let mask = mark_lowest_of_columns(&scores, count).expect("finite scores");
                 assert_eq!(mask.count(), count * scores.ncols(), "{kind}, {share}");
                 for (column, order) in orders.iter().enumerate() {
                     for &row in &order[..count] {

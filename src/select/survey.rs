@@ -1,9 +1,8 @@
 //! How many scores are below a bracket, and which are in it?
 
-use super::dispatch::kernel;
-use super::score::{Scaled, Words};
-use super::simd::{Simd, WORD};
 use crate::element::{Element, Real};
+use crate::kernels::{Scaled, Words};
+use crate::simd::{Simd, WORD, kernel};
 
 /// What a pass over scores found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -134,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::simd::on_each;
 
     proptest! {
         #[test]

@@ -1,14 +1,13 @@
 //! Which are the lowest? Marks the lowest scores of a run, of equal scores the first ones.
 //!
-//! Scores are not negative and not NaN, so they order like their bits; see [`Real::key`].
+//! Scores are not negative and not NaN, so they order like their bits; see
+//! [`RealNumber::key`](crate::number::RealNumber::key).
 
-use super::dispatch::kernel;
-use super::mark::{MarkWriter, padded};
-use super::score::{Scaled, Words};
-use super::search::{DEVIATIONS, Search};
-use super::simd::{Simd, WORD};
+use super::search::{Cut, DEVIATIONS, Search};
 use super::survey::survey;
 use crate::element::{Element, Real};
+use crate::kernels::{MarkWriter, Scaled, Words, padded};
+use crate::simd::{Simd, WORD, kernel};
 
 /// Marks the `count` lowest of `scores`; score `j` is bit `start + j` of `marks`.
 pub(crate) fn mark_lowest<T: Real>(scores: &[T], count: usize, marks: &mut [u64], start: usize) {
@@ -25,15 +24,6 @@ pub(crate) fn mark_lowest<T: Real>(scores: &[T], count: usize, marks: &mut [u64]
         }
     };
     mark_up_to_cut(scores, cut.threshold, cut.ties, marks, start);
-}
-
-/// Where the lowest end.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Cut<T> {
-    /// The highest of the lowest.
-    pub(crate) threshold: T,
-    /// How many scores equal to it are among the lowest.
-    pub(crate) ties: usize,
 }
 
 /// Up to this many scores little room will do.
@@ -234,7 +224,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dispatch::tests::on_each;
+    use crate::number::RealNumber;
+    use crate::simd::on_each;
 
     /// More scores than a sample of them is ranked by pivots for.
     #[test]

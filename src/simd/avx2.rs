@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 
 use num_traits::ToPrimitive;
 
-use super::{AddMarked, AddSquare, Clear, Compare, Deposit, Rotation, Simd, WORD};
+use super::instructions::{AddMarked, AddSquare, Clear, Compare, Deposit, Rotation, Simd, WORD};
 
 /// The proof that the machine has AVX2, and of the same generation fused multiplication and the
 /// instructions on bits.

@@ -2,23 +2,8 @@
 //!
 //! That compilers do not find by themselves, nor where a multiplication may be fused with an
 //! addition. All other loops of the kernels are plain ones, which they turn into vectors.
-//!
-//! Each file has one instruction set. [`Portable`] is plain Rust, and what the others are tested
-//! against.
 
 use num_traits::PrimInt;
-
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-mod portable;
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::Avx2;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
-pub(crate) use portable::Portable;
 
 /// How many numbers are compared at once.
 pub(crate) const WORD: usize = 64;
@@ -219,7 +204,7 @@ pub(crate) const fn starts(of: usize, ones: usize) -> u64 {
 /// Vectors make all ones or zeros of comparisons. Four lanes at a time, each leaves the bit at its
 /// place in the word, and in the end the four are brought together.
 #[inline(always)]
-fn bits(bit: impl Fn(usize) -> bool) -> u64 {
+pub(super) fn bits(bit: impl Fn(usize) -> bool) -> u64 {
     let mut word = 0;
     for half in 0..2 {
         let mut lanes = [0_u32; 4];
@@ -255,7 +240,7 @@ static PLACES: [[u32; 4]; 8] = {
 
 /// Where lanes look in groups of `OF` lanes, for each distance below `OF`.
 #[cfg(target_arch = "x86_64")]
-struct Rotation<const OF: usize, const LANES: usize>;
+pub(super) struct Rotation<const OF: usize, const LANES: usize>;
 
 #[cfg(target_arch = "x86_64")]
 #[allow(
@@ -265,11 +250,11 @@ struct Rotation<const OF: usize, const LANES: usize>;
 )]
 impl<const OF: usize, const LANES: usize> Rotation<OF, LANES> {
     /// The lane so many places on, round the group.
-    const TO: [[i32; LANES]; OF] = Self::table(1, 0);
+    pub(super) const TO: [[i32; LANES]; OF] = Self::table(1, 0);
     /// 1 where that is earlier in the group, else 0.
-    const IS_EARLIER: [[i32; LANES]; OF] = Self::table(0, 1);
+    pub(super) const IS_EARLIER: [[i32; LANES]; OF] = Self::table(0, 1);
     /// The lane so many places on of two vectors: of the second where that is earlier.
-    const TO_ONE_OF_TWO: [[i32; LANES]; OF] = Self::table(1, LANES as i32);
+    pub(super) const TO_ONE_OF_TWO: [[i32; LANES]; OF] = Self::table(1, LANES as i32);
 
     /// So many times the lane, and so much more where it is earlier in the group.
     const fn table(times: i32, earlier: i32) -> [[i32; LANES]; OF] {
@@ -289,7 +274,7 @@ impl<const OF: usize, const LANES: usize> Rotation<OF, LANES> {
     }
 }
 
-/// A type that every instruction set compares. Sealed with [`Real`](crate::Real).
+/// A type that every instruction set compares.
 pub trait Comparable: Sized {
     /// Whether each of 64 numbers is below a bound.
     fn below(simd: impl Simd, run: &[Self; WORD], bound: Self) -> u64;
@@ -362,174 +347,3 @@ macro_rules! comparable {
 
 comparable!(f32);
 comparable!(f64);
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Numbers of which many are equal.
-    fn numbers() -> impl Strategy<Value = [f64; WORD]> {
-        let number = prop_oneof![
-            (0..6_u8).prop_map(f64::from),
-            -2.0..8.0_f64,
-            Just(f64::INFINITY),
-            Just(f64::NAN),
-        ];
-        prop::collection::vec(number, WORD)
-            .prop_map(|numbers| numbers.try_into().expect("64 numbers"))
-    }
-
-    fn bits(bit: impl Fn(usize) -> bool) -> u64 {
-        (0..WORD).fold(0, |word, i| word | u64::from(bit(i)) << i)
-    }
-
-    fn check_survey<T: Copy + PartialOrd + std::fmt::Debug>(
-        simd: impl Compare<T>,
-        run: &[T; WORD],
-        low: T,
-        high: T,
-    ) {
-        let mut out = *run;
-        let (below, within) = simd.survey(run, low, high, &mut out);
-        // Not the same as to be from `low` to `high`: what is not a number is neither side of them.
-        let is_outside = |x: T| x < low || x > high;
-        let inside: Vec<T> = run.iter().copied().filter(|&x| !is_outside(x)).collect();
-        assert_eq!(below, bits(|i| run[i] < low));
-        assert_eq!(within, bits(|i| !is_outside(run[i])));
-        // And it is not equal to itself.
-        let text = |run: &[T]| format!("{run:?}");
-        assert_eq!(text(&out[..inside.len()]), text(&inside));
-    }
-
-    fn check<S: Simd>(simd: S, run: &[f64; WORD], bound: f64) {
-        check_bound(simd, run, bound);
-        // Scores are numbers, and not negative.
-        let scores = run.map(|x| if x > 0.0 { x } else { 0.0 });
-        let high = bound + 3.0;
-        check_survey(simd, run, bound, high);
-        check_order(simd, &scores);
-        #[allow(clippy::cast_possible_truncation, reason = "any number will do")]
-        let (run, bound, high) = (run.map(|x| x as f32), bound as f32, high as f32);
-        #[allow(clippy::cast_possible_truncation, reason = "any number will do")]
-        let scores = scores.map(|x| x as f32);
-        check_bound(simd, &run, bound);
-        check_survey(simd, &run, bound, high);
-        check_order(simd, &scores);
-    }
-
-    fn check_bound<T: Copy + PartialOrd>(simd: impl Compare<T>, run: &[T; WORD], bound: T) {
-        assert_eq!(simd.below(run, bound), bits(|i| run[i] < bound));
-        assert_eq!(simd.above(run, bound), bits(|i| run[i] > bound));
-        let mut bounds = *run;
-        bounds.rotate_left(1);
-        assert_eq!(simd.below_each(run, &bounds), bits(|i| run[i] < bounds[i]));
-    }
-
-    fn check_order<T: Copy + PartialOrd>(simd: impl Compare<T>, run: &[T; WORD]) {
-        check_order_of_groups::<T, 2>(simd, run);
-        check_order_of_groups::<T, 4>(simd, run);
-        check_order_of_groups::<T, 8>(simd, run);
-        check_order_of_groups::<T, 16>(simd, run);
-    }
-
-    fn check_order_of_groups<T: Copy + PartialOrd, const OF: usize>(
-        simd: impl Compare<T>,
-        run: &[T; WORD],
-    ) {
-        let mut order: Vec<usize> = (0..WORD).collect();
-        for group in order.chunks_mut(OF) {
-            group.sort_by(|&i, &j| run[i].partial_cmp(&run[j]).expect("numbers"));
-        }
-        let rank = |i| order.iter().position(|&j| j == i);
-        for distance in 1..OF {
-            let expected = bits(|i| rank(i / OF * OF + (i + distance) % OF) < rank(i));
-            let mut found = [0; WORD / 8];
-            simd.goes_before::<OF>(run, distance, &mut found);
-            assert_eq!(u64::from_le_bytes(found), expected, "{OF}, {distance}");
-        }
-    }
-
-    fn check_clear<B: Clearable + std::fmt::Debug>(simd: impl Simd, run: &[B; WORD], marks: u64) {
-        let marked = |i: usize| marks >> i & 1 == 1;
-        let expected: [B; WORD] =
-            std::array::from_fn(|i| if marked(i) { B::zero() } else { run[i] });
-        let zeros = expected
-            .iter()
-            .filter(|&&bits| bits << 1 == B::zero())
-            .count();
-        let mut cleared = *run;
-        assert_eq!(B::clear(simd, &mut cleared, marks), zeros);
-        assert_eq!(cleared, expected);
-    }
-
-    fn check_deposit(simd: impl Deposit, word: u64, places: u64) {
-        let set = (0..WORD).filter(|i| places >> i & 1 == 1);
-        let expected = set
-            .enumerate()
-            .fold(0, |bits, (from, to)| bits | (word >> from & 1) << to);
-        assert_eq!(simd.deposit(word, places), expected);
-    }
-
-    fn check_add_marked(simd: impl AddMarked, sums: [f64; LANES], values: [f64; LANES], marks: u8) {
-        let mut found = sums;
-        simd.add_marked(&mut found, &values, marks);
-        for (i, found) in found.iter().enumerate() {
-            let sum = sums[i] + if marks >> i & 1 == 1 { values[i] } else { 0.0 };
-            assert_eq!(found.to_bits(), sum.to_bits());
-        }
-    }
-
-    /// Runs a check on every instruction set of the machine.
-    macro_rules! on_each {
-        ($check:ident($($argument:expr),*)) => {
-            $check(Portable, $($argument),*);
-            #[cfg(target_arch = "x86_64")]
-            {
-                if let Some(avx2) = Avx2::detect() {
-                    $check(avx2, $($argument),*);
-                }
-                if let Some(avx512) = Avx512::detect() {
-                    $check(avx512, $($argument),*);
-                }
-            }
-        };
-    }
-
-    proptest! {
-        #[test]
-        fn every_instruction_set_compares_alike(
-            run in numbers(),
-            bound in numbers()
-                .prop_map(|numbers| numbers[0])
-                .prop_filter("a number", |x| !x.is_nan()),
-        ) {
-            on_each!(check(&run, bound));
-        }
-
-        #[test]
-        fn every_instruction_set_clears_alike(
-            numbers in prop::collection::vec(prop_oneof![Just(0), Just(1_u64 << 63), any::<u64>()], WORD),
-            marks: u64,
-        ) {
-            let run: [u64; WORD] = numbers.try_into().expect("64 numbers");
-            on_each!(check_clear(&run, marks));
-            on_each!(check_clear(&run.map(|bits| (bits >> 32) as u32), marks));
-            on_each!(check_clear(&run.map(|bits| (bits >> 48) as u16), marks));
-        }
-
-        #[test]
-        fn every_instruction_set_deposits_alike(word: u64, places: u64) {
-            on_each!(check_deposit(word, places));
-        }
-
-        #[test]
-        fn every_instruction_set_adds_alike(
-            sums: [u16; LANES], values: [u16; LANES], marks: u8,
-        ) {
-            let (sums, values) = (sums.map(f64::from), values.map(|x| f64::from(x) / 3.0));
-            on_each!(check_add_marked(sums, values, marks));
-        }
-    }
-}

@@ -1,11 +1,16 @@
 //! Where the lowest scores of a whole layer end, found without sorting or holding them.
 
+use super::rows::mark_rows;
+use super::run::{cut_between, mark_up_to_cut};
+use super::search::{Cut, Search, scattered};
+use super::survey::{self, Survey};
 use crate::element::Real;
 use crate::error::Result;
-use crate::kernels::{self, Cut, Search, Survey, WORD};
+use crate::kernels;
 use crate::mask::{Mask, set_bits, words_for};
 use crate::matrix::Rows;
 use crate::parallel::{self, rows_a_task};
+use crate::simd::WORD;
 
 /// Where the weights of a layer end that go: those whose scores are below a threshold, and of
 /// those equal to it the ones that come first, column by column.
@@ -41,8 +46,8 @@ impl<T: Real> LayerCut<T> {
     pub(crate) fn mark(&self, row: usize, scores: &[T], marks: &mut [u64]) {
         let end = self.ties_end(row).min(scores.len());
         let (before, after) = scores.split_at(end);
-        kernels::mark_up_to_cut(before, self.threshold, usize::MAX, marks, 0);
-        kernels::mark_up_to_cut(after, self.threshold, 0, marks, end);
+        mark_up_to_cut(before, self.threshold, usize::MAX, marks, 0);
+        mark_up_to_cut(after, self.threshold, 0, marks, end);
     }
 
     /// Marks all weights of a layer that go, in a mask of the shape of `scores`.
@@ -52,7 +57,7 @@ impl<T: Real> LayerCut<T> {
     /// What reading `scores` gives, and [`Error::TooLarge`](crate::Error::TooLarge) if there is no
     /// memory for the mask.
     pub(crate) fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-        super::mark_rows(scores, |row, scores, marks| {
+        mark_rows(scores, |row, scores, marks| {
             self.mark(row, scores, marks.words_mut());
         })
     }
@@ -82,7 +87,7 @@ pub(crate) fn cut_lowest<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<
 }
 
 /// Where the scores end that are no higher than the one of rank `rank`, counted from 0.
-pub(super) fn cut_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Result<LayerCut<T>> {
+pub(crate) fn cut_up_to_rank<T: Real>(scores: &dyn Rows<T>, rank: usize) -> Result<LayerCut<T>> {
     let (rows, columns) = scores.dim();
     if rank >= rows * columns {
         return Ok(LayerCut::nothing());
@@ -107,7 +112,7 @@ const HELD: usize = 8;
 
 /// Scores of a row that are read together: few enough to stay in the fastest cache until they have
 /// been looked at. A multiple of 64.
-const CHUNK: usize = 1024;
+const SCORES_AT_ONCE: usize = 1024;
 
 /// The highest of the lowest scores.
 struct Found<T> {
@@ -179,7 +184,7 @@ fn pick<T: Real>(scores: &dyn Rows<T>) -> Result<Vec<T>> {
         || (),
         |(), (task, runs)| {
             for (place, run) in (task * TASK..).zip(runs.chunks_exact_mut(run)) {
-                let start = super::scattered(place, columns - run.len() + 1);
+                let start = scattered(place, columns - run.len() + 1);
                 scores.read(place * rows / PLACES, start, run)?;
             }
             Ok(())
@@ -211,7 +216,7 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Resul
         .collect();
     let scratch = || [Vec::new(), Vec::new()];
     let parts = parallel::map(tasks, scratch, |[buffer, held], (rows, ends)| {
-        let buffer = kernels::aligned(buffer, CHUNK.min(columns));
+        let buffer = kernels::aligned(buffer, SCORES_AT_ONCE.min(columns));
         if low < high {
             let len = rows.len() * columns;
             // A word more than is held has to fit.
@@ -219,11 +224,11 @@ fn survey<T: Real>(scores: &dyn Rows<T>, low: T, high: T, least: usize) -> Resul
         }
         let mut total = Survey::default();
         for (row, end) in rows.zip(ends) {
-            for start in (0..columns).step_by(CHUNK) {
-                let run = &mut buffer[..CHUNK.min(columns - start)];
+            for start in (0..columns).step_by(SCORES_AT_ONCE) {
+                let run = &mut buffer[..SCORES_AT_ONCE.min(columns - start)];
                 scores.read(row, start, run)?;
                 let room = &mut held[total.held.unwrap_or(0)..];
-                total.add(&kernels::survey(run, low, high, room));
+                total.add(&survey::survey(run, low, high, room));
             }
             *end = total.held.unwrap_or(0);
         }
@@ -281,7 +286,7 @@ fn cut_of_parts<T: Real>(parts: &[Vec<T>], count: usize, range: (T, T)) -> (Cut<
             || (),
             |(), part| {
                 let mut held = vec![T::zero(); part.len() / LEFT + WORD];
-                let found = kernels::survey(part, low, high, &mut held);
+                let found = survey::survey(part, low, high, &mut held);
                 held.truncate(found.held.unwrap_or(0));
                 (found, held)
             },
@@ -297,7 +302,7 @@ fn cut_of_parts<T: Real>(parts: &[Vec<T>], count: usize, range: (T, T)) -> (Cut<
         }
     }
     let held = held.unwrap_or_else(|| parts.concat());
-    let cut = kernels::cut_between(&held, count, range);
+    let cut = cut_between(&held, count, range);
     let equal = held.iter().filter(|&&score| score == cut.threshold).count();
     (cut, equal)
 }
@@ -339,13 +344,13 @@ fn count_equal<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<Vec<us
     let value = found.cut.threshold;
     let rows = found.rows.chunks(found.rows.len().div_ceil(PARTS).max(1));
     let parts = parallel::map(rows.collect(), Vec::new, |buffer, rows| {
-        let [mut lower, mut equal] = [[0; CHUNK / WORD]; 2];
+        let [mut lower, mut equal] = [[0; SCORES_AT_ONCE / WORD]; 2];
         let mut counts = vec![0; columns];
         for &row in rows {
-            for (i, counts) in counts.chunks_mut(CHUNK).enumerate() {
+            for (i, counts) in counts.chunks_mut(SCORES_AT_ONCE).enumerate() {
                 let run = kernels::aligned(buffer, counts.len());
-                scores.read(row, i * CHUNK, run)?;
-                kernels::survey_marking(run, value, value, &mut [], &mut lower, &mut equal);
+                scores.read(row, i * SCORES_AT_ONCE, run)?;
+                survey::survey_marking(run, value, value, &mut [], &mut lower, &mut equal);
                 for column in set_bits(&equal[..words_for(run.len())]) {
                     counts[column] += 1;
                 }
@@ -364,7 +369,7 @@ fn count_equal<T: Real>(scores: &dyn Rows<T>, found: &Found<T>) -> Result<Vec<us
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::layers;
+    use super::super::tests::{layers, part_of};
     use super::*;
 
     #[test]
@@ -378,7 +383,7 @@ mod tests {
                 .collect();
             order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             for part in [0.0, 1e-5, 0.001, 0.3, 0.5, 0.77, 0.999, 1.0] {
-                let count = super::super::quota(scores.len(), part);
+                let count = part_of(scores.len(), part);
                 let cut = cut_lowest(&scores, count).expect("finite scores");
                 let mask = cut.project(&scores).expect("finite scores");
                 assert_eq!(mask.count(), count, "{kind}, {part}");

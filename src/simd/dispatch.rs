@@ -1,8 +1,10 @@
 //! The same loop, compiled for every instruction set that is worth it.
 
-use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx512};
+use super::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use super::avx512::Avx512;
+use super::portable::Portable;
 
 /// An instruction set that kernels are compiled for, and the proof that this machine has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl InstructionSet {
 ///
 /// The body must not depend on how the compiler vectorises it. In safe Rust it does not: sums keep
 /// the order they are written in, and no multiplication is fused with an addition unless that is
-/// asked for, see [`AddSquare`](super::simd::AddSquare).
+/// asked for, see [`AddSquare`](crate::simd::AddSquare).
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
@@ -53,14 +55,22 @@ macro_rules! kernel {
         $body:block
     ) => {
         $(#[$attribute])*
+        #[allow(
+            unsafe_code,
+            reason = "what is compiled for an instruction set can only be called so"
+        )]
+        #[allow(
+            clippy::too_many_arguments,
+            reason = "the instruction set comes on top of what a kernel works on"
+        )]
         $visibility fn $name $(<$t: $bound>)?($($argument: $type),*) $(-> $result)? {
-            use $crate::kernels::simd::Simd;
+            use $crate::simd::Simd;
 
             #[inline(always)]
             fn body $(<$t: $bound>)?($simd: impl Simd, $($argument: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
-            use $crate::kernels::simd::{Avx2, Avx512};
+            use $crate::simd::{Avx2, Avx512};
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
@@ -76,24 +86,24 @@ macro_rules! kernel {
                 body(set, $($argument),*)
             }
 
-            match $crate::kernels::InstructionSet::detected() {
-                $crate::kernels::InstructionSet::Baseline(set) => body(set, $($argument),*),
+            match $crate::simd::InstructionSet::detected() {
+                $crate::simd::InstructionSet::Baseline(set) => body(set, $($argument),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `set` proves that the machine has AVX2 and what came with it.
-                $crate::kernels::InstructionSet::Avx2(set) => unsafe {
+                $crate::simd::InstructionSet::Avx2(set) => unsafe {
                     avx2(set, $($argument),*)
                 },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `set` proves that the machine has these parts of AVX-512 and what came
                 // before.
-                $crate::kernels::InstructionSet::Avx512(set) => unsafe {
+                $crate::simd::InstructionSet::Avx512(set) => unsafe {
                     avx512(set, $($argument),*)
                 },
             }
         }
     };
 }
-pub(super) use kernel;
+pub(crate) use kernel;
 
 #[cfg(test)]
 pub(crate) mod tests {
