@@ -1,5 +1,6 @@
 //! The sweep of SparseGPT: prunes column by column and lets later columns make up for it.
 
+mod blocks;
 mod marks;
 mod sweep;
 mod tile;

@@ -1,0 +1,177 @@
+//! The sweep over a layer, block by block.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2};
+
+use super::super::Updated;
+use super::sweep::{Block, Sweep};
+use super::tile::Tile;
+use crate::element::Real;
+use crate::error::{Error, Result};
+use crate::kernels::second_order::ROWS;
+use crate::linalg::{Panel, PanelMut, Store};
+use crate::mask::Mask;
+use crate::parallel;
+use crate::report::{ErrorBasis, RelativeError};
+use crate::stats::Gram;
+
+/// Columns that are moved together by all that lies before them: larger products are faster. A
+/// multiple of 96, the rows that the product's innermost loop likes best.
+const STRIP: usize = 384;
+
+impl<T: Real> Sweep<'_, T> {
+    /// Column by column, turns the dense weights into what is to be subtracted from them.
+    pub(super) fn run(&self, gram: &Gram, dense: Vec<T>, block: usize) -> Result<Updated<T>> {
+        let (rows, columns) = self.task.weights.dim();
+        let total = gram.output_energy(&dense, self.scale);
+        let mut removed = dense;
+        let mut mask = Mask::none(rows, columns)?;
+        let mut lost = 0.0_f64;
+        let (mut moved, mut updated, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+        for strip in parallel::runs(columns, (STRIP / block).max(1) * block) {
+            moved.clear();
+            moved.resize(rows * strip.len(), T::zero());
+            self.add_moved(&mut moved, &strip, &removed, 0..strip.start, &strip);
+            for columns in parallel::runs(strip.len(), block) {
+                let columns = strip.start + columns.start..strip.start + columns.end;
+                self.add_moved(
+                    &mut moved,
+                    &strip,
+                    &removed,
+                    strip.start..columns.start,
+                    &columns,
+                );
+                let inverse = self.factor.inverse_block(columns.clone());
+                self.update_block(&removed, &moved, &strip, &columns, &inverse, &mut updated);
+                let chosen = self.decide_block(&updated, &columns, &mut scores)?;
+                let block = Block {
+                    inverse: &inverse,
+                    chosen: chosen.as_ref(),
+                    dead: columns
+                        .clone()
+                        .filter(|&column| self.dead[column])
+                        .collect(),
+                    columns,
+                };
+                lost += self.sweep_block(&block, &updated, &mut removed, &mut mask)?;
+            }
+        }
+        if self.factor.damping > 1.0 {
+            // Little precision is left of what damping makes up most of.
+            lost = gram.output_energy(&removed, self.scale);
+        }
+        let removed = Array2::from_shape_vec((rows, columns), removed)
+            .map_err(|_| Error::TooLarge { rows, columns })?;
+        let mut updated = Updated::new(removed, mask);
+        updated.relative_error = RelativeError::new(lost, total, ErrorBasis::Gram);
+        updated.damping = Some(self.factor.damping);
+        Ok(updated)
+    }
+
+    /// Adds E[:, from] · R[from, columns] to these columns of `moved`, which covers a strip.
+    fn add_moved(
+        &self,
+        moved: &mut [T],
+        strip: &Range<usize>,
+        removed: &[T],
+        from: Range<usize>,
+        columns: &Range<usize>,
+    ) {
+        if from.is_empty() {
+            return;
+        }
+        let before = Panel::new(removed, self.dead.len()).columns_of(from.clone());
+        let within = columns.start - strip.start..columns.end - strip.start;
+        let out = PanelMut::new(moved, strip.len()).columns_of(within);
+        self.factor
+            .multiply(Store::Add, out, before, from, columns.clone());
+    }
+
+    /// Computes the weights of a block as what has been pruned before makes them: W₁, row-major.
+    fn update_block(
+        &self,
+        removed: &[T],
+        moved: &[T],
+        strip: &Range<usize>,
+        block: &Range<usize>,
+        inverse: &[T],
+        updated: &mut Vec<T>,
+    ) {
+        updated.clear();
+        for dense in removed.chunks_exact(self.dead.len()) {
+            updated.extend_from_slice(&dense[block.clone()]);
+        }
+        if block.start == 0 {
+            return;
+        }
+        let within = block.start - strip.start..block.end - strip.start;
+        let width = block.len();
+        self.factor.product(
+            PanelMut::new(updated, width),
+            Panel::new(moved, strip.len()).columns_of(within),
+            Panel::new(inverse, width),
+        );
+    }
+
+    /// What the pattern prunes of a block, unless it decides group by group as the sweep goes.
+    fn decide_block(
+        &self,
+        updated: &[T],
+        block: &Range<usize>,
+        scores: &mut Vec<T>,
+    ) -> Result<Option<Mask>> {
+        if self.rule.is_some() {
+            return Ok(None);
+        }
+        let (rows, columns) = self.task.weights.dim();
+        let width = block.len();
+        scores.clear();
+        scores.resize(rows * width, T::zero());
+        let work = scores
+            .chunks_exact_mut(width)
+            .zip(updated.chunks_exact(width))
+            .enumerate();
+        parallel::try_each(
+            work.collect(),
+            || (),
+            |(), (row, (scores, weights))| {
+                self.score(row, block.start, weights, scores);
+                self.settle(scores, |j| (row, block.start + j), |j| weights[j])
+            },
+        )?;
+        let scores = ArrayView2::from_shape((rows, width), &scores[..])
+            .map_err(|_| Error::TooLarge { rows, columns })?;
+        let pattern = self.task.pattern;
+        let chosen = pattern.project_block(&scores, block.clone(), columns)?;
+        crate::mask::check_shape((rows, width), &chosen)?;
+        Ok(Some(chosen))
+    }
+
+    /// Prunes a block, marks in `mask` what the pattern pruned, and returns what that costs.
+    fn sweep_block(
+        &self,
+        block: &Block<'_, T>,
+        updated: &[T],
+        removed: &mut [T],
+        mask: &mut Mask,
+    ) -> Result<f64> {
+        let (_, columns) = self.task.weights.dim();
+        let width = block.columns.len();
+        let group = self.rule.as_ref().map_or(0, |(_, of)| width.min(*of));
+        let mut marks = mask.rows_mut();
+        let tiles = updated
+            .chunks(ROWS * width)
+            .zip(removed.chunks_mut(ROWS * columns))
+            .zip(marks.chunks_mut(ROWS))
+            .enumerate();
+        let lost = parallel::map(
+            tiles.collect(),
+            || Tile::new(width, group),
+            |tile, (i, ((updated, removed), marks))| {
+                tile.prune(self, block, i * ROWS, updated, removed, marks)
+            },
+        );
+        lost.into_iter().sum()
+    }
+}
