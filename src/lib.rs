@@ -27,14 +27,14 @@ pub use half;
 pub use ndarray;
 
 pub use element::{Element, Real};
-pub use error::{Error, Result};
+pub use error::{Error, FileError, Result};
 pub use mask::{CsrIndices, Mask, MaskRow};
 pub use matrix::Rows;
 pub use metric::{ImportanceMetric, Magnitude, Scorer, Wanda};
 pub use pattern::{LayerCut, Pattern, RowRule, SparsityPattern, project_rows, validate};
 pub use prune::{Pruner, prune_layer};
 pub use report::{ErrorBasis, LayerReport, RelativeError};
-pub use stats::{ActivationStats, ColumnNorms, NoStats};
+pub use stats::{ActivationStats, ColumnNorms, GatherStats, NoStats};
 pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 
 #[cfg(feature = "second-order")]

@@ -4,6 +4,7 @@ mod column_norms;
 #[cfg(feature = "safetensors")]
 #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
 pub mod file;
+mod gather;
 #[cfg(feature = "second-order")]
 mod gram;
 mod squares;
@@ -11,8 +12,10 @@ mod squares;
 use std::fmt::Debug;
 
 pub use column_norms::ColumnNorms;
+pub use gather::GatherStats;
 #[cfg(feature = "second-order")]
-pub use gram::Gram;
+#[cfg_attr(docsrs, doc(cfg(feature = "second-order")))]
+pub use gram::{Gram, LayerStats, required_gram};
 
 use crate::error::{Error, Result};
 
@@ -86,25 +89,6 @@ pub fn required_sums<'a>(
     }
     check_features(sums.len(), dim)?;
     Ok(sums)
-}
-
-/// The Gram matrix, for what cannot do without, of a layer whose rows and columns are `dim`.
-///
-/// # Errors
-///
-/// As [`required_sums`], of the matrix as well, and [`Error::NoGram`] if there is none.
-#[cfg(feature = "second-order")]
-pub(crate) fn required_gram<'a>(
-    stats: &'a dyn ActivationStats,
-    what: &str,
-    dim: (usize, usize),
-) -> Result<&'a Gram> {
-    required_sums(stats, what, dim)?;
-    let gram = stats.gram().ok_or_else(|| Error::NoGram {
-        what: what.to_owned(),
-    })?;
-    required_sums(gram, what, dim)?;
-    Ok(gram)
 }
 
 /// Checks that statistics of so many features are those of a layer of this shape.
