@@ -1,7 +1,8 @@
 //! Everything that can go wrong, each with both sides of what did not fit.
 
-use std::io;
-use std::path::PathBuf;
+mod file;
+
+pub use file::FileError;
 
 /// What this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -353,77 +354,7 @@ pub enum Error {
         /// What is wrong.
         error: Box<Error>,
     },
-    /// The operating system refuses to read or write a file of statistics.
-    #[error("cannot {action} the statistics file `{}`: {reason}", path.display())]
-    StatsFileAccess {
-        /// The file.
-        path: PathBuf,
-        /// What was to be done with it.
-        action: &'static str,
-        /// The kind of refusal.
-        kind: io::ErrorKind,
-        /// What the operating system says.
-        reason: String,
-    },
-    /// A safetensors file that does not say it holds statistics, or in another version of the
-    /// format.
-    #[error(
-        "`{}` is not a statistics file of format version {expected}: {}",
-        path.display(),
-        match found {
-            Some(version) => format!("its version is `{version}`"),
-            None => "its metadata has no `wanda-statistics`".to_owned(),
-        }
-    )]
-    StatsFileVersion {
-        /// The file.
-        path: PathBuf,
-        /// The version it is in, if it is a statistics file.
-        found: Option<String>,
-        /// The version that can be read.
-        expected: &'static str,
-    },
-    /// A file of statistics whose parts do not fit together.
-    #[error("the statistics file `{}` is damaged in {place}: {reason}", path.display())]
-    StatsFileDamaged {
-        /// The file.
-        path: PathBuf,
-        /// The header, or a layer or tensor by name.
-        place: String,
-        /// What is wrong there.
-        reason: String,
-    },
-    /// A file of statistics that does not have a layer.
-    #[error("the statistics file `{}` has no layer `{layer}`", path.display())]
-    NoSuchLayer {
-        /// The file.
-        path: PathBuf,
-        /// The layer asked for.
-        layer: String,
-    },
-    /// A layer that was written to a file of statistics twice.
-    #[error("layer `{layer}` is already in the statistics file `{}`", path.display())]
-    LayerTwice {
-        /// The file.
-        path: PathBuf,
-        /// The layer.
-        layer: String,
-    },
-    /// A layer that a file of statistics was not begun for.
-    #[error("the statistics file `{}` was not begun for a layer `{layer}`", path.display())]
-    LayerUnexpected {
-        /// The file.
-        path: PathBuf,
-        /// The layer.
-        layer: String,
-    },
-    /// A Gram matrix in a file, where the crate was built without anything to compute with it.
-    #[error(
-        "layer `{layer}` has a Gram matrix, which needs a build with feature `second-order`; \
-         its norms alone can be read"
-    )]
-    GramNotBuilt {
-        /// The layer.
-        layer: String,
-    },
+    /// What is wrong with a file.
+    #[error(transparent)]
+    File(FileError),
 }

@@ -31,7 +31,7 @@ pub use half;
 pub use ndarray;
 
 pub use element::{Element, Real};
-pub use error::{Error, Result};
+pub use error::{Error, FileError, Result};
 pub use mask::{CsrIndices, Mask, MaskRow};
 pub use matrix::Rows;
 pub use metric::{Context, Factors, ImportanceMetric, Magnitude, Prepared, Scorer, Wanda};
@@ -39,7 +39,7 @@ pub use pattern::{ComparisonGroup, Pattern, SparsityPattern, validate};
 pub use prune::{Pruner, prune_layer};
 pub use report::{ErrorBasis, LayerReport, RelativeError};
 pub use scores::{Scores, Scoring};
-pub use stats::{ActivationStats, ColumnNorms, NoStats, OutputEnergy};
+pub use stats::{ActivationStats, ColumnNorms, GatherStats, NoStats, OutputEnergy};
 pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 
 #[cfg(feature = "second-order")]
@@ -47,7 +47,7 @@ pub use {
     linalg::{Backend, Factor},
     metric::obs::Obs,
     prune::sparsegpt::sparsegpt_layer,
-    stats::gram::Gram,
+    stats::gram::{Gram, LayerStats},
     update::obs_sweep::ObsSweep,
 };
 

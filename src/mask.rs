@@ -201,20 +201,27 @@ impl Mask {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] if there is no memory for the indices, 8 bytes a weight that stays.
+    /// [`Error::TooLarge`] if a column's index does not fit in a `u32`, or if there is no memory for
+    /// the indices, 4 bytes for every weight that stays and a `usize` for every row.
     pub fn to_csr(&self) -> Result<CsrIndices> {
+        let too_large = || Error::TooLarge {
+            rows: self.rows,
+            columns: self.columns,
+        };
+        // A mask without rows has no indices, however many columns it has.
+        let end = match self.rows {
+            0 => 0,
+            _ => u32::try_from(self.columns).map_err(|_| too_large())?,
+        };
         let (mut row_starts, mut columns) = (Vec::new(), Vec::new());
         row_starts
             .try_reserve_exact(self.rows.saturating_add(1))
             .and_then(|()| columns.try_reserve_exact(self.rows * self.columns - self.count()))
-            .map_err(|_| Error::TooLarge {
-                rows: self.rows,
-                columns: self.columns,
-            })?;
+            .map_err(|_| too_large())?;
         row_starts.push(0);
         for row in 0..self.rows {
             let words = self.row_words(row);
-            columns.extend((0..self.columns).filter(|&column| !is_set(words, column)));
+            columns.extend((0..end).filter(|&column| !is_set(words, column as usize)));
             row_starts.push(columns.len());
         }
         Ok(CsrIndices {
@@ -296,13 +303,16 @@ impl std::fmt::Debug for Mask {
 /// Column indices of the weights that stay, row by row; see [`Mask::to_csr`].
 ///
 /// Row `i` has the columns `columns[row_starts[i]..row_starts[i + 1]]`, in ascending order.
+///
+/// Columns are `u32`, half of what `usize` takes, since there is one for every weight. Where rows
+/// start is `usize`, since a layer may keep more than 2³² weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CsrIndices {
     /// Where each row starts in `columns`; one entry more than there are rows.
     pub row_starts: Vec<usize>,
     /// The columns.
-    pub columns: Vec<usize>,
+    pub columns: Vec<u32>,
 }
 
 /// One row of a [`Mask`] in the making, which a pattern marks.

@@ -666,6 +666,15 @@ fn masks_without_weights_can_have_sides_of_any_length() {
     }
 }
 
+/// Nothing is allocated, neither for the indices nor for the starts of rows.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn columns_that_a_u32_cannot_count_have_no_indices() {
+    let (rows, columns) = (1, 1 << 32);
+    let mask = Mask::none(rows, columns).expect("memory for a bit a column");
+    assert_eq!(mask.to_csr(), Err(Error::TooLarge { rows, columns }));
+}
+
 #[test]
 fn protecting_too_much_is_an_error_that_names_a_protected_weight() {
     let all = Mask::from_fn(3, 4, |row, _| row == 1).expect("a small mask");

@@ -8,10 +8,10 @@ use wanda::half::{bf16, f16};
 use wanda::ndarray::{Array2, ArrayRef2, ArrayView2, array, s};
 use wanda::pattern::project_rows;
 use wanda::{
-    ActivationStats, ColumnNorms, CsrIndices, Element, Error, ErrorBasis, ImportanceMetric,
-    KeepWeights, LayerCut, LayerReport, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, Real,
-    RelativeError, Result, RowRule, Rows, Scorer, SparsityPattern, UpdateTask, Updated, Wanda,
-    WeightUpdate, prune_layer, validate,
+    ActivationStats, ColumnNorms, CsrIndices, Element, Error, ErrorBasis, FileError,
+    ImportanceMetric, KeepWeights, LayerCut, LayerReport, Magnitude, Mask, MaskRow, NoStats,
+    Pattern, Pruner, Real, RelativeError, Result, RowRule, Rows, Scorer, SparsityPattern,
+    UpdateTask, Updated, Wanda, WeightUpdate, prune_layer, validate,
 };
 
 use common::layer::gathered;
@@ -729,6 +729,7 @@ fn public_types_can_be_sent_shared_and_shown() {
     sent_shared_and_shown::<NoStats>();
     sent_shared_and_shown::<ColumnNorms>();
     sent_shared_and_shown::<Error>();
+    sent_shared_and_shown::<FileError>();
     sent_shared_and_shown::<LayerReport>();
     sent_shared_and_shown::<RelativeError>();
     sent_shared_and_shown::<ErrorBasis>();
@@ -746,8 +747,7 @@ fn public_types_can_be_sent_shared_and_shown() {
     sent_shared_and_shown::<LayerCut<f32>>();
     #[cfg(feature = "safetensors")]
     {
-        use wanda::stats::file::{Checkpoint, LayerStats, StatsFile, StatsWriter};
-        sent_shared_and_shown::<LayerStats>();
+        use wanda::stats::file::{Checkpoint, StatsFile, StatsWriter};
         sent_shared_and_shown::<StatsFile>();
         sent_shared_and_shown::<StatsWriter>();
         sent_shared_and_shown::<Checkpoint>();
@@ -755,6 +755,7 @@ fn public_types_can_be_sent_shared_and_shown() {
     #[cfg(feature = "second-order")]
     {
         sent_shared_and_shown::<wanda::Gram>();
+        sent_shared_and_shown::<wanda::stats::LayerStats>();
         sent_shared_and_shown::<wanda::Obs>();
         sent_shared_and_shown::<wanda::ObsSweep>();
         sent_shared_and_shown::<wanda::Backend>();

@@ -6,7 +6,10 @@ mod common;
 use proptest::prelude::*;
 use wanda::half::{bf16, f16};
 use wanda::ndarray::{Array2, Axis, array, s};
-use wanda::{ActivationStats, ColumnNorms, Error, Gram, NoStats, Pattern, Pruner, Wanda};
+use wanda::stats::LayerStats;
+use wanda::{
+    ActivationStats, ColumnNorms, Error, GatherStats, Gram, NoStats, Pattern, Pruner, Wanda,
+};
 
 use common::element::TestElement;
 use common::few_cases;
@@ -560,4 +563,51 @@ fn only_gram_statistics_have_a_gram_matrix() {
     assert_eq!(ActivationStats::gram(&gram), Some(&gram));
     assert_eq!(ColumnNorms::new(3).gram(), None);
     assert_eq!(NoStats.gram(), None);
+}
+
+/// Statistics of whatever kind: of three tokens, merged with those of two that have weights.
+fn gathered_in_parts<S: GatherStats + Clone>(empty: &S) -> S {
+    let inputs = correlated_inputs::<f32>((5, 4), 7);
+    let (first, second) = inputs.view().split_at(Axis(0), 3);
+    let (mut stats, mut other) = (empty.clone(), empty.clone());
+    stats.update(&first).expect("finite inputs");
+    other
+        .update_weighted(&second, &[0.5, 3.0])
+        .expect("finite inputs");
+    stats.merge(&other).expect("the same layer");
+    stats
+}
+
+/// By the trait, by their own methods, and by the kind chosen at run time.
+#[test]
+fn all_ways_of_gathering_agree() {
+    let inputs = correlated_inputs::<f32>((5, 4), 7);
+    let (first, second) = inputs.view().split_at(Axis(0), 3);
+
+    let mut norms = ColumnNorms::new(4);
+    norms.update(&first).expect("finite inputs");
+    let mut other = ColumnNorms::new(4);
+    other
+        .update_weighted(&second, &[0.5, 3.0])
+        .expect("finite inputs");
+    norms.merge(&other).expect("the same layer");
+    assert_eq!(gathered_in_parts(&ColumnNorms::new(4)), norms);
+
+    let mut gram = Gram::new(4);
+    gram.update(&first).expect("finite inputs");
+    let mut other = Gram::new(4);
+    other
+        .update_weighted(&second, &[0.5, 3.0])
+        .expect("finite inputs");
+    gram.merge(&other).expect("the same layer");
+    assert_eq!(gathered_in_parts(&Gram::new(4)), gram);
+    assert_eq!(gram.norms(), &norms);
+
+    let norms = LayerStats::from(norms);
+    assert_eq!(
+        gathered_in_parts::<LayerStats>(&ColumnNorms::new(4).into()),
+        norms
+    );
+    let gram = LayerStats::from(gram);
+    assert_eq!(gathered_in_parts::<LayerStats>(&Gram::new(4).into()), gram);
 }

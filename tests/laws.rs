@@ -712,7 +712,7 @@ proptest! {
         let mut kept = Vec::new();
         for row in 0..rows {
             for &column in &csr.columns[csr.row_starts[row]..csr.row_starts[row + 1]] {
-                kept.push((row, column));
+                kept.push((row, column as usize));
             }
         }
         prop_assert_eq!(kept, places);

@@ -12,8 +12,9 @@ use proptest::test_runner::Config;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tempfile::TempDir;
 use wanda::ndarray::{Array2, array, s};
-use wanda::stats::file::{self, LayerStats, StatsFile, StatsWriter};
-use wanda::{ColumnNorms, Error};
+use wanda::stats::LayerStats;
+use wanda::stats::file::{self, StatsFile, StatsWriter};
+use wanda::{ActivationStats, ColumnNorms, Error, FileError};
 
 use common::few_cases;
 use common::layer::{correlated_inputs, gathered};
@@ -39,13 +40,9 @@ fn norms_of(inputs: &Array2<f32>) -> LayerStats {
     gathered(inputs).into()
 }
 
-/// Statistics of the kind that second-order methods need, where there are any.
-#[cfg(feature = "second-order")]
 fn gram_of(inputs: &Array2<f32>) -> LayerStats {
     common::layer::gram_of(inputs).into()
 }
-#[cfg(not(feature = "second-order"))]
-use norms_of as gram_of;
 
 /// A layer of each kind, and one that saw nothing.
 fn layers_of(inputs: &Array2<f32>) -> Layers {
@@ -94,12 +91,12 @@ proptest! {
     }
 
     #[test]
-    fn loaded_statistics_go_on_where_they_stopped(at in 0..2100_usize, seed in any::<u64>()) {
+    fn gathering_resumes_from_loaded_statistics(at in 0..2100_usize, seed in any::<u64>()) {
         let inputs = correlated_inputs::<f32>((2100, 3), seed);
         let first = inputs.slice(s![..at, ..]).to_owned();
         let mut layers = load(&bytes_of(&layers_of(&first))).expect("what was just saved");
         let rest = inputs.slice(s![at.., ..]);
-        for stats in layers.values_mut().filter(|stats| stats.as_stats().features() == 3) {
+        for stats in layers.values_mut().filter(|stats| stats.features() == 3) {
             stats.update(&rest).expect("finite inputs");
         }
         prop_assert_eq!(layers, layers_of(&inputs));
@@ -162,7 +159,6 @@ proptest! {
 }
 
 fn assert_close(found: &LayerStats, expected: &LayerStats) {
-    let (found, expected) = (found.as_stats(), expected.as_stats());
     assert_eq!(found.tokens(), expected.tokens());
     let pairs = found
         .sums_of_squares()
@@ -171,7 +167,6 @@ fn assert_close(found: &LayerStats, expected: &LayerStats) {
     for (a, b) in pairs {
         assert!((a - b).abs() <= 1e-12 * b, "{a} where {b} is expected");
     }
-    #[cfg(feature = "second-order")]
     if let Some(gram) = expected.gram() {
         let norms = gram.norms().norms();
         let products = |gram: Option<&wanda::Gram>| gram.map(|gram| gram.to_array().unwrap());
@@ -267,7 +262,6 @@ impl Tensors {
             .push(("up.crc32".into(), Dtype::U32, vec![len], sums));
     }
 
-    #[cfg(feature = "second-order")]
     /// With other bytes in a tensor, and checksums of these.
     fn with(mut self, name: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
         let tensor = self.0.iter_mut().find(|(tensor, ..)| tensor == name);
@@ -304,24 +298,16 @@ fn a_file_as_documented_is_read() {
         file.norms("up").map(|norms| norms.norms()),
         Ok(vec![5.0, 1.0])
     );
-    #[cfg(feature = "second-order")]
-    {
-        let LayerStats::Gram(gram) = file.layer("up").expect("a Gram matrix") else {
-            panic!("these are norms");
-        };
-        assert_eq!(gram.to_array(), Ok(array![[25.0, 3.0], [3.0, 1.0]]));
-    }
-    #[cfg(not(feature = "second-order"))]
-    assert_eq!(
-        file.layer("up"),
-        Err(Error::GramNotBuilt { layer: "up".into() })
-    );
+    let LayerStats::Gram(gram) = file.layer("up").expect("a Gram matrix") else {
+        panic!("these are norms");
+    };
+    assert_eq!(gram.to_array(), Ok(array![[25.0, 3.0], [3.0, 1.0]]));
     assert_eq!(
         file.norms("down"),
-        Err(Error::NoSuchLayer {
+        Err(Error::File(FileError::MissingLayer {
             path,
             layer: "down".into()
-        })
+        }))
     );
 }
 
@@ -354,22 +340,21 @@ fn other_files_are_refused() {
     for version in [None, Some("2")] {
         let (_folder, path) = place();
         fs::write(&path, Tensors::gram().file(version)).expect("a file");
-        let expected = Error::StatsFileVersion {
+        let expected = FileError::Version {
             path: path.clone(),
             found: version.map(str::to_owned),
             expected: "1",
         };
-        assert_eq!(StatsFile::open(path).map(drop), Err(expected));
+        assert_eq!(StatsFile::open(path).map(drop), Err(Error::File(expected)));
     }
     let error = file::load("nowhere/at/all").expect_err("no file");
     assert!(
-        matches!(&error, Error::StatsFileAccess { kind, action: "open", .. }
+        matches!(&error, Error::File(FileError::Access { kind, action: "open", .. })
         if *kind == std::io::ErrorKind::NotFound),
         "{error:?}"
     );
 }
 
-#[cfg(feature = "second-order")]
 #[test]
 fn tensors_that_do_not_belong_are_refused() {
     type Edit = fn(&mut Tensors);
@@ -409,13 +394,15 @@ fn tensors_that_do_not_belong_are_refused() {
     }
 }
 
-#[cfg(feature = "second-order")]
 #[test]
 fn numbers_that_cannot_be_are_refused() {
     let refused = |name: &str, numbers: &[f64], parts: &[&str]| {
         let tensors = Tensors::gram().with(name, numbers.iter().copied());
         let error = assert_refused(&tensors.file(Some("1")), parts);
-        assert!(matches!(error, Error::StatsFileDamaged { .. }), "{error:?}");
+        assert!(
+            matches!(error, Error::File(FileError::Damaged { .. })),
+            "{error:?}"
+        );
     };
     refused("up.sums", &[25.0, -1.0], &["layer `up`", "feature 1 is -1"]);
     refused(
@@ -440,7 +427,6 @@ fn numbers_that_cannot_be_are_refused() {
     );
 }
 
-#[cfg(feature = "second-order")]
 #[test]
 fn kinds_do_not_merge() {
     let inputs = array![[1.0, -2.0]];
@@ -477,18 +463,18 @@ fn a_file_appears_when_it_is_complete() {
     let twice = writer.add("up", stats);
     assert_eq!(
         twice,
-        Err(Error::LayerTwice {
+        Err(Error::File(FileError::RepeatedLayer {
             path: path.clone(),
             layer: "up".into()
-        })
+        }))
     );
     let unexpected = writer.add("down", stats);
     assert_eq!(
         unexpected,
-        Err(Error::LayerUnexpected {
+        Err(Error::File(FileError::UnexpectedLayer {
             path: path.clone(),
             layer: "down".into()
-        })
+        }))
     );
     assert!(!path.exists());
     drop(writer);
@@ -503,7 +489,7 @@ fn a_file_appears_when_it_is_complete() {
 
 /// Stopped after any layer, with half of the next one written, it ends with the same bytes.
 #[test]
-fn a_file_is_gone_on_with() {
+fn a_file_is_resumed() {
     let layers = layers_of(&array![[1.0, -2.0], [0.5, 4.0]]);
     let expected = bytes_of(&layers);
     for stop in 0..=layers.len() {
@@ -550,12 +536,15 @@ fn an_unfinished_file_that_lacks_something_is_refused() {
     fs::write(&unfinished, &whole[..whole.len() - 1]).expect("a file");
     let error = StatsWriter::resume(&path, &unfinished, checkpoint.clone()).expect_err("too short");
     assert!(
-        matches!(&error, Error::StatsFileDamaged { path, .. } if *path == unfinished),
+        matches!(&error, Error::File(FileError::Damaged { path, .. }) if *path == unfinished),
         "{error}"
     );
     fs::remove_file(&unfinished).expect("the file just written");
     let error = StatsWriter::resume(&path, &unfinished, checkpoint).expect_err("it is not there");
-    assert!(matches!(error, Error::StatsFileAccess { .. }), "{error}");
+    assert!(
+        matches!(error, Error::File(FileError::Access { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -565,7 +554,10 @@ fn a_file_that_cannot_be_written_leaves_nothing_behind() {
     fs::write(path.join("mine"), "kept").expect("a file");
     for path in [path.as_path(), Path::new("nowhere/at/all")] {
         let error = file::save(path, &layers_of(&array![[1.0]])).expect_err("no place for a file");
-        assert!(matches!(error, Error::StatsFileAccess { .. }), "{error:?}");
+        assert!(
+            matches!(error, Error::File(FileError::Access { .. })),
+            "{error:?}"
+        );
     }
     assert_eq!(entries(&folder), ["statistics.safetensors"]);
     assert_eq!(

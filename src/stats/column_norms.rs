@@ -4,7 +4,7 @@ use std::collections::TryReserveError;
 
 use ndarray::ArrayRef2;
 
-use super::{ActivationStats, squares};
+use super::{ActivationStats, gather::gather_by_own_methods, squares};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 
@@ -314,6 +314,8 @@ fn first_not_finite<A: Element>(batch: &ArrayRef2<A>, seen: &[(usize, f64)]) -> 
         })
     })
 }
+
+gather_by_own_methods!(ColumnNorms);
 
 impl ActivationStats for ColumnNorms {
     fn features(&self) -> usize {

@@ -4,6 +4,7 @@ mod column_norms;
 #[cfg(feature = "safetensors")]
 #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
 pub mod file;
+mod gather;
 #[cfg(feature = "second-order")]
 pub mod gram;
 mod output_energy;
@@ -12,6 +13,7 @@ mod squares;
 use std::fmt::Debug;
 
 pub use column_norms::ColumnNorms;
+pub use gather::GatherStats;
 pub use output_energy::OutputEnergy;
 pub(crate) use output_energy::energy_of;
 

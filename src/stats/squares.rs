@@ -14,11 +14,11 @@ const STRIP: usize = 512;
 
 /// Bytes of a token whose features are added to their sums before the next ones: few enough for all
 /// that belongs to them to stay in the fastest cache.
-const CHUNK: usize = 1024;
+const TILE_BYTES: usize = 1024;
 
 /// As many features as that.
-const fn chunk<A>() -> usize {
-    CHUNK / size_of::<A>()
+const fn tile_features<A>() -> usize {
+    TILE_BYTES / size_of::<A>()
 }
 
 /// Adds the squares of some tokens of a batch to the sum of each feature, token after token.
@@ -35,8 +35,8 @@ pub(super) fn add_squares<A: Element>(
     parallel::map(strips, Scratch::new, |scratch, (i, sums)| {
         let strip = batch.slice(s![.., i * width..i * width + sums.len()]);
         for tokens in tokens.chunks(RUNS) {
-            let columns = strip.axis_chunks_iter(Axis(1), chunk::<A>());
-            for (sums, columns) in sums.chunks_mut(chunk::<A>()).zip(columns) {
+            let columns = strip.axis_chunks_iter(Axis(1), tile_features::<A>());
+            for (sums, columns) in sums.chunks_mut(tile_features::<A>()).zip(columns) {
                 scratch.add(sums, &columns, tokens);
             }
         }
@@ -53,7 +53,7 @@ struct Scratch<A: Element> {
 impl<A: Element> Scratch<A> {
     fn new() -> Self {
         Self {
-            zeros: vec![A::ZERO; chunk::<A>()],
+            zeros: vec![A::ZERO; tile_features::<A>()],
             widened: Vec::new(),
         }
     }

@@ -20,7 +20,7 @@ use std::{
     fmt,
     time::{Duration, Instant},
 };
-use wanda::{ActivationStats, LayerReport, NoStats, Pruner, stats::file::LayerStats};
+use wanda::{ActivationStats, LayerReport, NoStats, Pruner};
 
 /// What pruning a model gave.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -185,7 +185,7 @@ fn prune_block(
     let mut layers = Vec::new();
     for tap in Tap::ALL {
         let stats = stats.and_then(|stats| stats.at(tap));
-        let stats = stats.map_or(&NoStats as &dyn ActivationStats, LayerStats::as_stats);
+        let stats = stats.map_or(&NoStats as &dyn ActivationStats, |stats| stats);
         for &layer in tap.layers() {
             let Some(pattern) = plan.pattern(index, layer) else {
                 continue;

@@ -18,6 +18,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+use wanda::FileError;
 
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
@@ -223,7 +224,8 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
 fn may_get_further(error: &Error) -> bool {
     error.chain().any(|cause| {
         let refused = cause.downcast_ref::<wanda::Error>();
-        cause.is::<io::Error>() || matches!(refused, Some(wanda::Error::StatsFileAccess { .. }))
+        cause.is::<io::Error>()
+            || matches!(refused, Some(wanda::Error::File(FileError::Access { .. })))
     })
 }
 

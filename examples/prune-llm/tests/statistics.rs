@@ -16,7 +16,9 @@ use prune_llm::{
 };
 use serde_json::json;
 use std::{fs, path::Path};
-use wanda::stats::file::{self, LayerStats, StatsFile};
+use wanda::ActivationStats;
+use wanda::stats::LayerStats;
+use wanda::stats::file::{self, StatsFile};
 
 fn fixture() -> Fixture {
     Fixture::new(&config(), &tensors(DType::F32))
@@ -54,7 +56,6 @@ fn a_file_has_every_input_of_the_model() {
         for name in expected {
             let stats = file.layer(&name).unwrap();
             assert_eq!(matches!(stats, LayerStats::Gram(_)), gram);
-            let stats = stats.as_stats();
             assert_eq!(stats.tokens(), 4 * 40);
             let features = if name.ends_with("down_proj") {
                 INTERMEDIATE
@@ -279,7 +280,7 @@ fn imatrix(norms: &Path, edit: impl Fn(&str, &mut Vec<f32>, &mut Vec<f32>)) -> V
             ("ffn_up", "mlp.gate_proj"),
             ("ffn_down", "mlp.down_proj"),
         ] {
-            let stats = layers[&format!("model.layers.{block}.{reader}")].as_stats();
+            let stats = &layers[&format!("model.layers.{block}.{reader}")];
             #[expect(clippy::cast_possible_truncation, reason = "the format has f32")]
             let mut sums = stats
                 .sums_of_squares()

@@ -2,8 +2,8 @@
 //!
 //! [`save`] and [`load`] handle the statistics of all layers at once. [`StatsWriter`] and
 //! [`StatsFile`] handle one layer at a time, for models whose Gram matrices do not fit in memory
-//! together. What is loaded equals what was saved, bit for bit, and goes on where it stopped. Files
-//! do not tell the backend of a Gram matrix: [`Gram::backend`](crate::Gram::backend).
+//! together. What is loaded equals what was saved, bit for bit, so calibration can be resumed from it.
+//! The [backend](crate::Gram::backend) of a Gram matrix is not in the file.
 //!
 //! # Format
 //!
@@ -30,8 +30,8 @@
 //!
 //! ```
 //! use std::collections::BTreeMap;
-//! use wanda::stats::file::{self, LayerStats};
-//! use wanda::{ColumnNorms, ndarray::array};
+//! use wanda::stats::file;
+//! use wanda::{ActivationStats, ColumnNorms, ndarray::array};
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let path = |name| folder.path().join(name);
@@ -45,8 +45,8 @@
 //! // Later, on one of them:
 //! let mut layers = file::load(path("a"))?;
 //! file::merge(&mut layers, &file::load(path("b"))?)?;
-//! assert_eq!(layers["up"].as_stats().sums_of_squares(), [25.0, 5.0]);
-//! assert_eq!(layers["up"].as_stats().tokens(), 3);
+//! assert_eq!(layers["up"].sums_of_squares(), [25.0, 5.0]);
+//! assert_eq!(layers["up"].tokens(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -58,107 +58,23 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use ndarray::ArrayRef2;
-
 pub use read::StatsFile;
 pub use write::{Checkpoint, StatsWriter};
 
-#[cfg(feature = "second-order")]
-use super::Gram;
-use super::{ActivationStats, ColumnNorms};
-use crate::element::Element;
-use crate::error::{Error, Result};
+use super::gram::LayerStats;
+use crate::error::{Error, FileError, Result};
 
 /// The key in a file's metadata that says what the file is.
 const FORMAT: &str = "wanda-statistics";
 /// The version of the format that is written, and the only one that is read.
 const VERSION: &str = "1";
 
-/// The statistics of one layer, of either kind.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum LayerStats {
-    /// The norms of the inputs.
-    Norms(ColumnNorms),
-    /// Their Gram matrix.
-    #[cfg(feature = "second-order")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "second-order")))]
-    Gram(Gram),
-}
-
-impl LayerStats {
-    /// The statistics as metrics and updates take them.
-    #[must_use]
-    pub fn as_stats(&self) -> &dyn ActivationStats {
-        match self {
-            Self::Norms(norms) => norms,
-            #[cfg(feature = "second-order")]
-            Self::Gram(gram) => gram,
-        }
-    }
-
-    /// Adds a batch of inputs, [tokens, features].
-    ///
-    /// # Errors
-    ///
-    /// As [`ColumnNorms::update`] and [`Gram::update`](crate::Gram::update). After an error the
-    /// statistics are as before.
-    pub fn update<A: Element>(&mut self, batch: &ArrayRef2<A>) -> Result<()> {
-        match self {
-            Self::Norms(norms) => norms.update(batch),
-            #[cfg(feature = "second-order")]
-            Self::Gram(gram) => gram.update(batch),
-        }
-    }
-
-    /// Adds what other statistics of the same layer have seen.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::MergeKinds`] if one has norms and the other a Gram matrix, else as
-    /// [`ColumnNorms::merge`] and [`Gram::merge`](crate::Gram::merge). After an error the
-    /// statistics are as before.
-    pub fn merge(&mut self, other: &Self) -> Result<()> {
-        match (self, other) {
-            (Self::Norms(norms), Self::Norms(other)) => norms.merge(other),
-            #[cfg(feature = "second-order")]
-            (Self::Gram(gram), Self::Gram(other)) => gram.merge(other),
-            #[cfg(feature = "second-order")]
-            (left, right) => Err(Error::MergeKinds {
-                left: left.kind(),
-                right: right.kind(),
-            }),
-        }
-    }
-
-    #[cfg(feature = "second-order")]
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Norms(_) => "norms",
-            Self::Gram(_) => "a Gram matrix",
-        }
-    }
-}
-
-impl From<ColumnNorms> for LayerStats {
-    fn from(norms: ColumnNorms) -> Self {
-        Self::Norms(norms)
-    }
-}
-
-#[cfg(feature = "second-order")]
-impl From<Gram> for LayerStats {
-    fn from(gram: Gram) -> Self {
-        Self::Gram(gram)
-    }
-}
-
 /// Writes the statistics of named layers to a file, which appears under its name when it is
 /// complete. A file that is there is replaced.
 ///
 /// # Errors
 ///
-/// [`Error::StatsFileAccess`] if the operating system refuses; what was there stays as it is.
+/// [`FileError::Access`] if the operating system refuses; what was there stays as it is.
 pub fn save(path: impl AsRef<Path>, layers: &BTreeMap<String, LayerStats>) -> Result<()> {
     let mut writer = StatsWriter::create(path, layers.keys().cloned())?;
     for (layer, stats) in layers {
@@ -211,19 +127,19 @@ pub fn merge(
 }
 
 fn damaged(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> Error {
-    Error::StatsFileDamaged {
+    Error::File(FileError::Damaged {
         path: path.to_owned(),
         place: place.into(),
         reason: reason.into(),
-    }
+    })
 }
 
 /// What the operating system refused.
 fn access(path: &Path, action: &'static str, error: &io::Error) -> Error {
-    Error::StatsFileAccess {
+    Error::File(FileError::Access {
         path: path.to_owned(),
         action,
         kind: error.kind(),
         reason: error.to_string(),
-    }
+    })
 }

@@ -10,8 +10,8 @@ pub(super) enum Part {
     Weight,
     Sums,
     Products,
-    Narrow,
-    Wide,
+    PendingF32,
+    PendingF64,
     Checksums,
 }
 
@@ -22,8 +22,8 @@ impl Part {
         Self::Weight,
         Self::Sums,
         Self::Products,
-        Self::Narrow,
-        Self::Wide,
+        Self::PendingF32,
+        Self::PendingF64,
         Self::Checksums,
     ];
 
@@ -31,7 +31,7 @@ impl Part {
     pub(super) const NORMS: [Self; 4] = [Self::Features, Self::Tokens, Self::Weight, Self::Sums];
 
     /// What a Gram matrix has besides; their checksums follow.
-    pub(super) const GRAM: [Self; 3] = [Self::Products, Self::Narrow, Self::Wide];
+    pub(super) const GRAM: [Self; 3] = [Self::Products, Self::PendingF32, Self::PendingF64];
 
     /// What follows the layer's name and a dot in the tensor's name.
     pub(super) fn suffix(self) -> &'static str {
@@ -41,8 +41,8 @@ impl Part {
             Self::Weight => "weight",
             Self::Sums => "sums",
             Self::Products => "products",
-            Self::Narrow => "narrow",
-            Self::Wide => "wide",
+            Self::PendingF32 => "narrow",
+            Self::PendingF64 => "wide",
             Self::Checksums => "crc32",
         }
     }
@@ -51,8 +51,8 @@ impl Part {
     pub(super) fn dtype(self) -> Dtype {
         match self {
             Self::Features | Self::Tokens => u64::DTYPE,
-            Self::Weight | Self::Sums | Self::Products | Self::Wide => f64::DTYPE,
-            Self::Narrow => f32::DTYPE,
+            Self::Weight | Self::Sums | Self::Products | Self::PendingF64 => f64::DTYPE,
+            Self::PendingF32 => f32::DTYPE,
             Self::Checksums => u32::DTYPE,
         }
     }

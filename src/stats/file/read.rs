@@ -1,6 +1,5 @@
 //! Reading a file of statistics.
 
-#[cfg(feature = "second-order")]
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,13 +9,11 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::part::{Number, Part};
-use super::{FORMAT, LayerStats, VERSION, access, damaged};
-use crate::error::{Error, Result};
-#[cfg(feature = "second-order")]
+use super::{FORMAT, VERSION, access, damaged};
+use crate::error::{Error, FileError, Result};
 use crate::linalg::Symmetric;
-use crate::stats::ColumnNorms;
-#[cfg(feature = "second-order")]
-use crate::stats::{ActivationStats, Gram, gram::StoredGram};
+use crate::stats::gram::{Gram, LayerStats, StoredGram};
+use crate::stats::{ActivationStats, ColumnNorms};
 
 /// A file of statistics, of which one layer at a time is read.
 ///
@@ -37,27 +34,26 @@ pub struct StatsFile {
 type Parts = BTreeMap<Part, TensorInfo>;
 
 /// Bytes that are read at a time, a whole number of numbers.
-const CHUNK: usize = 1 << 20;
+const READ_BYTES: usize = 1 << 20;
 
 impl StatsFile {
     /// Opens a file.
     ///
     /// # Errors
     ///
-    /// [`Error::StatsFileAccess`] if it cannot be read, [`Error::StatsFileVersion`] if it is no
-    /// statistics file or of another version, [`Error::StatsFileDamaged`] if its parts do not fit
-    /// together.
+    /// [`FileError::Access`] if it cannot be read, [`FileError::Version`] if it is no statistics
+    /// file or of another version, [`FileError::Damaged`] if its parts do not fit together.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut file = File::open(path).map_err(|e| access(path, "open", &e))?;
         let (header, start) = read_header(path, &mut file)?;
         let version = header.metadata().as_ref().and_then(|m| m.get(FORMAT));
         if version.is_none_or(|version| version != VERSION) {
-            return Err(Error::StatsFileVersion {
+            return Err(Error::File(FileError::Version {
                 path: path.to_owned(),
                 found: version.cloned(),
                 expected: VERSION,
-            });
+            }));
         }
         Ok(Self {
             layers: layers(&header).map_err(|(place, reason)| damaged(path, place, reason))?,
@@ -102,23 +98,14 @@ impl StatsFile {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchLayer`] if there are none, [`Error::StatsFileAccess`] if they cannot be
-    /// read, [`Error::StatsFileDamaged`] if they are not what was written, or cannot be the
-    /// statistics of anything; [`Error::GramNotBuilt`] for a Gram matrix where this crate has
-    /// without feature `second-order`.
+    /// [`FileError::MissingLayer`] if there are none, [`FileError::Access`] if they cannot be read,
+    /// [`FileError::Damaged`] if they are not what was written, or cannot be the statistics of
+    /// anything.
     pub fn layer(&mut self, layer: &str) -> Result<LayerStats> {
-        if !self.has_gram(layer) {
-            return Ok(self.norms(layer)?.into());
-        }
-        #[cfg(feature = "second-order")]
-        {
+        if self.has_gram(layer) {
             Ok(self.gram(layer)?.into())
-        }
-        #[cfg(not(feature = "second-order"))]
-        {
-            Err(Error::GramNotBuilt {
-                layer: layer.to_owned(),
-            })
+        } else {
+            Ok(self.norms(layer)?.into())
         }
     }
 
@@ -137,7 +124,6 @@ impl StatsFile {
             .map_err(|error| self.layer_damaged(layer, &error))
     }
 
-    #[cfg(feature = "second-order")]
     fn gram(&mut self, layer: &str) -> Result<Gram> {
         let norms = self.norms(layer)?;
         let products = self.numbers(layer, Part::Products)?;
@@ -145,8 +131,8 @@ impl StatsFile {
         let stored = StoredGram {
             norms: Cow::Owned(norms),
             folded: Cow::Owned(folded),
-            narrow: self.numbers(layer, Part::Narrow)?,
-            wide: self.numbers(layer, Part::Wide)?,
+            pending_f32: self.numbers(layer, Part::PendingF32)?,
+            pending_f64: self.numbers(layer, Part::PendingF64)?,
         };
         Gram::try_from(stored).map_err(|error| self.layer_damaged(layer, &error))
     }
@@ -187,9 +173,11 @@ impl StatsFile {
         let parts = self.layers.get(layer);
         let info = parts.and_then(|parts| parts.get(&part));
         let (start, end) = info
-            .ok_or_else(|| Error::NoSuchLayer {
-                path: self.path.clone(),
-                layer: layer.to_owned(),
+            .ok_or_else(|| {
+                Error::File(FileError::MissingLayer {
+                    path: self.path.clone(),
+                    layer: layer.to_owned(),
+                })
             })?
             .data_offsets;
         read_numbers(&mut self.file, self.start + start as u64, end - start)
@@ -271,7 +259,9 @@ fn check_parts(layer: &str, parts: &Parts) -> Result<(), (String, String)> {
         let fits = match (part, info.shape.as_slice()) {
             (Part::Features | Part::Tokens | Part::Weight, [len]) => *len == 1,
             (Part::Checksums, [len]) => *len == checksums,
-            (Part::Sums | Part::Products, [_]) | (Part::Narrow | Part::Wide, [_, _]) => true,
+            (Part::Sums | Part::Products, [_]) | (Part::PendingF32 | Part::PendingF64, [_, _]) => {
+                true
+            }
             _ => false,
         };
         if !fits {
@@ -288,9 +278,9 @@ fn read_numbers<T: Number>(file: &mut File, start: u64, len: usize) -> io::Resul
     let mut checksum = crc32fast::Hasher::new();
     let mut numbers = Vec::new();
     numbers.try_reserve_exact(len / size_of::<T>())?;
-    let mut buffer = vec![0; CHUNK.min(len)];
-    for chunk in (0..len).step_by(CHUNK) {
-        let bytes = &mut buffer[..CHUNK.min(len - chunk)];
+    let mut buffer = vec![0; READ_BYTES.min(len)];
+    for chunk in (0..len).step_by(READ_BYTES) {
+        let bytes = &mut buffer[..READ_BYTES.min(len - chunk)];
         file.read_exact(bytes)?;
         checksum.update(bytes);
         let each = bytes.chunks_exact(size_of::<T>());

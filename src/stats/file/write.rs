@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::part::{Number, Part};
-use super::{FORMAT, LayerStats, VERSION, access, damaged};
-use crate::error::{Error, Result};
-#[cfg(feature = "second-order")]
-use crate::stats::gram::StoredGram;
+use super::{FORMAT, VERSION, access, damaged};
+use crate::error::{Error, FileError, Result};
+use crate::stats::gram::{LayerStats, StoredGram};
 use crate::stats::{ActivationStats, ColumnNorms};
 
 /// Writes a file of statistics layer by layer.
@@ -21,7 +20,7 @@ use crate::stats::{ActivationStats, ColumnNorms};
 /// Memory holds no more than the layer at hand, and the disk no more than the file: its header
 /// goes last into room that was left for it. The file has another name until
 /// [`finish`](Self::finish). Dropped before, it leaves nothing behind, unless it is
-/// [to be gone on with](Self::create_resumable).
+/// [resumable](Self::create_resumable).
 ///
 /// # Example
 ///
@@ -52,7 +51,7 @@ pub struct StatsWriter {
     broken: bool,
 }
 
-/// How far a file of statistics is written: what another process needs to go on with it.
+/// How far a file of statistics is written: what another process needs to resume it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Bytes in front of the tensors.
@@ -69,7 +68,7 @@ impl StatsWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::StatsFileAccess`] if nothing can be written to the folder it is to be in.
+    /// [`FileError::Access`] if nothing can be written to the folder it is to be in.
     pub fn create<L: Into<String>>(
         path: impl AsRef<Path>,
         layers: impl IntoIterator<Item = L>,
@@ -80,7 +79,7 @@ impl StatsWriter {
     }
 
     /// Begins a file that has the name `unfinished` until it is finished, and stays under it if it
-    /// never is: [`resume`](Self::resume) goes on with it. Both names have to be on one disk.
+    /// never is, for [`resume`](Self::resume) to complete. Both names have to be on one disk.
     ///
     /// # Example
     ///
@@ -109,7 +108,7 @@ impl StatsWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::StatsFileAccess`] if `unfinished` cannot be written. What is there is replaced.
+    /// [`FileError::Access`] if `unfinished` cannot be written. What is there is replaced.
     pub fn create_resumable<L: Into<String>>(
         path: impl AsRef<Path>,
         unfinished: impl AsRef<Path>,
@@ -126,12 +125,12 @@ impl StatsWriter {
         begin().map_err(|error| access(unfinished, "create", &error))
     }
 
-    /// Goes on with a file where it was when the checkpoint was made.
+    /// Resumes a file where it was when the checkpoint was made.
     ///
     /// # Errors
     ///
-    /// [`Error::StatsFileAccess`] if `unfinished` cannot be written, [`Error::StatsFileDamaged`] if
-    /// it has less than the checkpoint tells of.
+    /// [`FileError::Access`] if `unfinished` cannot be written, [`FileError::Damaged`] if it has
+    /// less than the checkpoint tells of.
     pub fn resume(
         path: impl AsRef<Path>,
         unfinished: impl AsRef<Path>,
@@ -188,15 +187,20 @@ impl StatsWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::LayerTwice`] if there is one of this name, [`Error::LayerUnexpected`] if it is not
-    /// one of those the file was begun for, [`Error::StatsFileAccess`] if the operating system
-    /// refuses, as on a full disk. Then the file cannot be finished, only gone on with from a
+    /// [`FileError::RepeatedLayer`] if there is one of this name, [`FileError::UnexpectedLayer`] if
+    /// it is not one of those the file was begun for, [`FileError::Access`] if the operating system
+    /// refuses, as on a full disk. Then the file cannot be finished, only resumed from a
     /// checkpoint.
     pub fn add(&mut self, layer: &str, stats: &LayerStats) -> Result<()> {
         let (path, name) = (self.path.clone(), layer.to_owned());
         match self.written.layers.get_mut(layer) {
-            None => return Err(Error::LayerUnexpected { path, layer: name }),
-            Some(true) => return Err(Error::LayerTwice { path, layer: name }),
+            None => {
+                return Err(Error::File(FileError::UnexpectedLayer {
+                    path,
+                    layer: name,
+                }));
+            }
+            Some(true) => return Err(Error::File(FileError::RepeatedLayer { path, layer: name })),
             Some(added) => *added = true,
         }
         let parts = Parts {
@@ -206,18 +210,17 @@ impl StatsWriter {
         };
         let result = match stats {
             LayerStats::Norms(norms) => parts.norms(norms),
-            #[cfg(feature = "second-order")]
             LayerStats::Gram(gram) => parts.gram(&StoredGram::from(gram)),
         };
         self.broken |= result.is_err();
         result.map_err(|error| access(&self.path, "write", &error))
     }
 
-    /// Makes what has been added so far safe, and returns what is needed to go on from there.
+    /// Makes what has been added so far safe, and returns what is needed to resume from there.
     ///
     /// # Errors
     ///
-    /// [`Error::StatsFileAccess`] if the operating system refuses.
+    /// [`FileError::Access`] if the operating system refuses.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         self.sync()
             .map_err(|error| access(&self.path, "write", &error))?;
@@ -242,7 +245,7 @@ impl StatsWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::StatsFileAccess`] if the operating system refuses; what was there stays as it is.
+    /// [`FileError::Access`] if the operating system refuses; what was there stays as it is.
     pub fn finish(self) -> Result<()> {
         let path = self.path.clone();
         self.publish()
@@ -312,15 +315,22 @@ impl Parts<'_> {
         self.add_checksums()
     }
 
-    #[cfg(feature = "second-order")]
     fn gram(mut self, gram: &StoredGram<'_>) -> io::Result<()> {
         let n = gram.norms.features();
         let tokens = |values: usize| vec![values.checked_div(n).unwrap_or(0), n];
         self.add_norms(&gram.norms)?;
         let products = gram.folded.entries();
         self.add(Part::Products, vec![products.len()], products)?;
-        self.add(Part::Narrow, tokens(gram.narrow.len()), &gram.narrow)?;
-        self.add(Part::Wide, tokens(gram.wide.len()), &gram.wide)?;
+        self.add(
+            Part::PendingF32,
+            tokens(gram.pending_f32.len()),
+            &gram.pending_f32,
+        )?;
+        self.add(
+            Part::PendingF64,
+            tokens(gram.pending_f64.len()),
+            &gram.pending_f64,
+        )?;
         self.add_checksums()
     }
 
@@ -420,10 +430,10 @@ mod tests {
         let error = writer.add("up", &norms.into()).expect_err("no place");
         assert!(matches!(
             error,
-            Error::StatsFileAccess {
+            Error::File(FileError::Access {
                 action: "write",
                 ..
-            }
+            })
         ));
         for error in [writer.checkpoint().map(drop), writer.finish()] {
             let error = error.expect_err("a layer is missing").to_string();

@@ -94,9 +94,9 @@ impl<T: Real> Block<T> {
             let values = Panel::new(&self.values, TOKENS).columns_of(tokens);
             add_product(backend, sums, values, columns, product);
         } else {
-            let wide: Vec<f64> = self.values.iter().map(|x| x.as_f64()).collect();
-            let wide = Panel::new(&wide, TOKENS).columns_of(tokens);
-            add_product(backend, sums, wide, columns, &mut Vec::new());
+            let values: Vec<f64> = self.values.iter().map(|x| x.as_f64()).collect();
+            let values = Panel::new(&values, TOKENS).columns_of(tokens);
+            add_product(backend, sums, values, columns, &mut Vec::new());
         }
     }
 

@@ -3,6 +3,7 @@
 mod algebra;
 mod block;
 mod energy;
+mod layer_stats;
 #[cfg(any(feature = "serde", feature = "safetensors"))]
 mod stored;
 
@@ -12,13 +13,15 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayRef2, ArrayView1};
 
-use super::{ActivationStats, ColumnNorms, OutputEnergy};
+use super::gather::gather_by_own_methods;
+use super::{ActivationStats, ColumnNorms, OutputEnergy, required_sums};
 use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::linalg::{Backend, LowerTriangle, Symmetric};
 use crate::matrix::zeros;
 use crate::number::{Family, RealNumber};
 use block::Block;
+pub use layer_stats::LayerStats;
 #[cfg(any(feature = "serde", feature = "safetensors"))]
 pub(super) use stored::StoredGram;
 
@@ -81,8 +84,9 @@ pub struct Gram {
     /// The sum over all full blocks, but for the diagonal, which is in `norms`. Without entries
     /// until a token is seen, so that a number of features that no batch confirms costs nothing.
     folded: Symmetric,
-    narrow: Block<f32>,
-    wide: Block<f64>,
+    /// The tokens that wait for a full block, by the type they are computed with in.
+    pending_f32: Block<f32>,
+    pending_f64: Block<f64>,
     backend: Backend,
 }
 
@@ -101,13 +105,13 @@ fn scales_in_range<A: Element>(token: &ArrayView1<'_, A>, root: f64) -> bool {
         || (1e-3..=1e3).contains(&root) && token.iter().all(|x| keeps_digits(x.widen().as_f64()))
 }
 
-/// Statistics are equal that have seen the same, whatever backend goes on with them.
+/// Statistics are equal that have seen the same, whatever backend they continue with.
 impl PartialEq for Gram {
     fn eq(&self, other: &Self) -> bool {
         self.norms == other.norms
             && self.folded == other.folded
-            && self.narrow == other.narrow
-            && self.wide == other.wide
+            && self.pending_f32 == other.pending_f32
+            && self.pending_f64 == other.pending_f64
     }
 }
 
@@ -119,8 +123,8 @@ impl Gram {
         Self {
             norms: ColumnNorms::new(features),
             folded: Symmetric::default(),
-            narrow: Block::new(features),
-            wide: Block::new(features),
+            pending_f32: Block::new(features),
+            pending_f64: Block::new(features),
             backend: Backend::default(),
         }
     }
@@ -189,11 +193,11 @@ impl Gram {
         }
         self.norms = norms;
         self.folded.add(&other.folded);
-        if let Some(batch) = other.narrow.to_batch() {
-            self.push(&batch, &other.narrow.all());
+        if let Some(batch) = other.pending_f32.to_batch() {
+            self.push(&batch, &other.pending_f32.all());
         }
-        if let Some(batch) = other.wide.to_batch() {
-            self.push(&batch, &other.wide.all());
+        if let Some(batch) = other.pending_f64.to_batch() {
+            self.push(&batch, &other.pending_f64.all());
         }
         Ok(())
     }
@@ -254,7 +258,7 @@ impl Gram {
 
     /// Adds tokens to the block of their type, and the block to the sum when it is full.
     fn push<A: Element>(&mut self, batch: &ArrayRef2<A>, mut tokens: &[(usize, f64)]) {
-        let block = A::Compute::pick::<BlockOf<'_>>(&mut self.narrow, &mut self.wide);
+        let block = A::Compute::pick::<BlockOf<'_>>(&mut self.pending_f32, &mut self.pending_f64);
         while !tokens.is_empty() {
             let (now, later) = tokens.split_at(tokens.len().min(block.room()));
             block.push(batch, now);
@@ -269,6 +273,8 @@ impl Gram {
         }
     }
 }
+
+gather_by_own_methods!(Gram);
 
 impl ActivationStats for Gram {
     fn features(&self) -> usize {
@@ -303,12 +309,12 @@ impl LowerTriangle for Gram {
 
     fn panel(&self, columns: &Range<usize>) -> Cow<'_, [f64]> {
         let mut panel = Cow::Borrowed(self.folded.panel(columns));
-        if !self.narrow.is_empty() {
-            self.narrow
+        if !self.pending_f32.is_empty() {
+            self.pending_f32
                 .add_product(self.backend, columns, panel.to_mut(), &mut Vec::new());
         }
-        if !self.wide.is_empty() {
-            self.wide
+        if !self.pending_f64.is_empty() {
+            self.pending_f64
                 .add_product(self.backend, columns, panel.to_mut(), &mut Vec::new());
         }
         panel
@@ -325,10 +331,10 @@ pub fn required_gram<'a>(
     what: &str,
     dim: (usize, usize),
 ) -> Result<&'a Gram> {
-    super::required_sums(stats, what, dim)?;
+    required_sums(stats, what, dim)?;
     let gram = stats.gram().ok_or_else(|| Error::NoGram {
         what: what.to_owned(),
     })?;
-    super::required_sums(gram, what, dim)?;
+    required_sums(gram, what, dim)?;
     Ok(gram)
 }

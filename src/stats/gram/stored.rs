@@ -16,9 +16,11 @@ use crate::stats::{ActivationStats, ColumnNorms};
 pub(in crate::stats) struct StoredGram<'a> {
     pub(in crate::stats) norms: Cow<'a, ColumnNorms>,
     pub(in crate::stats) folded: Cow<'a, Symmetric>,
-    /// The tokens of the blocks, [tokens, features].
-    pub(in crate::stats) narrow: Vec<f32>,
-    pub(in crate::stats) wide: Vec<f64>,
+    /// The tokens that wait for a full block, [tokens, features].
+    #[cfg_attr(feature = "serde", serde(rename = "narrow"))]
+    pub(in crate::stats) pending_f32: Vec<f32>,
+    #[cfg_attr(feature = "serde", serde(rename = "wide"))]
+    pub(in crate::stats) pending_f64: Vec<f64>,
 }
 
 impl<'a> From<&'a Gram> for StoredGram<'a> {
@@ -26,8 +28,8 @@ impl<'a> From<&'a Gram> for StoredGram<'a> {
         Self {
             norms: Cow::Borrowed(&gram.norms),
             folded: Cow::Borrowed(&gram.folded),
-            narrow: gram.narrow.to_tokens(),
-            wide: gram.wide.to_tokens(),
+            pending_f32: gram.pending_f32.to_tokens(),
+            pending_f64: gram.pending_f64.to_tokens(),
         }
     }
 }
@@ -63,11 +65,11 @@ impl TryFrom<StoredGram<'_>> for Gram {
         if !complete {
             return Err(damaged("they do not hold all products, finite,"));
         }
-        gram.narrow = Block::from_tokens(n, stored.narrow)
+        gram.pending_f32 = Block::from_tokens(n, stored.pending_f32)
             .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
-        gram.wide = Block::from_tokens(n, stored.wide)
+        gram.pending_f64 = Block::from_tokens(n, stored.pending_f64)
             .ok_or_else(|| damaged("they do not hold whole tokens, finite,"))?;
-        let pending = gram.narrow.all().len() + gram.wide.all().len();
+        let pending = gram.pending_f32.all().len() + gram.pending_f64.all().len();
         if pending as u64 > gram.norms.tokens() {
             return Err(damaged("they hold tokens that were never seen,"));
         }
@@ -90,8 +92,8 @@ impl Gram {
         let lost = self.norms.tokens() as f64 * f64::MIN_POSITIVE;
         let sums = self.norms.sums_of_squares();
         let mut waiting = vec![0.0; sums.len()];
-        self.narrow.add_squares(&mut waiting);
-        self.wide.add_squares(&mut waiting);
+        self.pending_f32.add_squares(&mut waiting);
+        self.pending_f64.add_squares(&mut waiting);
         let left = sums.iter().zip(&waiting);
         let left: Vec<f64> = left
             .map(|(sum, waiting)| sum * (1.0 + ROUNDING) + lost - waiting)

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use wanda::{ColumnNorms, Gram, ndarray::ArrayRef2, stats::file::LayerStats};
+use wanda::{ColumnNorms, Gram, ndarray::ArrayRef2, stats::LayerStats};
 
 /// Statistics of what flows into a block's linear layers. Layers that read the same input share
 /// them.

@@ -20,7 +20,7 @@ use std::{
 };
 use wanda::{
     ActivationStats,
-    stats::file::{LayerStats, StatsFile},
+    stats::{LayerStats, file::StatsFile},
 };
 
 /// The name that this program gives the statistics of an input.

@@ -4,6 +4,7 @@ use super::inputs::InputStats;
 use super::name;
 use crate::model::Tap;
 use serde::{Deserialize, Serialize};
+use wanda::ActivationStats;
 
 /// How many times the median a norm has to be to stand out.
 pub const FACTOR: f64 = 5.0;
@@ -53,7 +54,7 @@ impl InputNorms {
 pub fn of_block(block: usize, stats: &InputStats) -> impl Iterator<Item = InputNorms> {
     Tap::ALL.into_iter().filter_map(move |tap| {
         let name = name(block, tap)?;
-        InputNorms::new(name, stats.at(tap)?.as_stats().sums_of_squares())
+        InputNorms::new(name, stats.at(tap)?.sums_of_squares())
     })
 }
 
