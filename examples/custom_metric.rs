@@ -3,8 +3,8 @@
 use wanda::ndarray::Array2;
 use wanda::stats::required_sums;
 use wanda::{
-    ActivationStats, ColumnNorms, ImportanceMetric, Magnitude, Mask, MaskRow, Pattern, Pruner,
-    Real, Result, RowRule, Rows, Scorer, SparsityPattern, Wanda, project_rows, validate,
+    ColumnNorms, ComparisonGroup, Context, Factors, ImportanceMetric, Magnitude, Pattern, Prepared,
+    Pruner, Real, Result, Rows, SparsityPattern, Wanda, validate,
 };
 
 /// The size of the weight times a power of the norm of its input: between magnitude (power 0)
@@ -15,55 +15,32 @@ struct Tempered {
 }
 
 impl ImportanceMetric for Tempered {
-    fn name(&self) -> &'static str {
-        "tempered"
-    }
-
     /// Once a layer: one factor an input.
     fn prepare<'a>(
         &'a self,
         weights: &dyn Rows<f32>,
-        stats: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer + 'a>> {
-        let sums = required_sums(stats, self.name(), weights.dim())?;
+        context: &Context<'a, f32>,
+    ) -> Result<Prepared<'a>> {
+        let sums = required_sums(context.stats, "tempered", weights.dim())?;
         let factor = |sum: &f64| f32::from_f64(sum.sqrt().powf(self.power));
-        Ok(Box::new(Factors(sums.iter().map(factor).collect())))
-    }
-}
-
-struct Factors(Vec<f32>);
-
-impl Scorer for Factors {
-    /// For every run of weights; `start` is the column of the first.
-    fn score(&self, _row: usize, start: usize, weights: &[f32], scores: &mut [f32]) {
-        for ((score, w), factor) in scores.iter_mut().zip(weights).zip(&self.0[start..]) {
-            *score = w.abs() * factor;
-        }
+        let factors = Factors::new(sums.iter().map(factor).collect());
+        Ok(Prepared::factors(factors))
     }
 }
 
 /// Keeps the same number of inputs for every output.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct KeepPerOutput(usize);
 
 impl<T: Real> SparsityPattern<T> for KeepPerOutput {
-    fn check(&self, _rows: usize, _columns: usize) -> Result<()> {
-        Ok(())
+    /// The weights of a row are compared with each other.
+    fn comparison(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Row)
     }
 
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-        project_rows(self, scores)
-    }
-
-    /// A row is decided without the others, so it is finished while it is at hand.
-    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
-        Some(Box::new(*self))
-    }
-}
-
-impl<T: Real> RowRule<T> for KeepPerOutput {
-    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
-        marks.mark_lowest(0, scores, scores.len().saturating_sub(self.0));
+    /// So many of them go.
+    fn count(&self, size: usize) -> usize {
+        size.saturating_sub(self.0)
     }
 }
 

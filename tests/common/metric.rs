@@ -1,7 +1,7 @@
 //! Metrics, each with its formula as the oracle needs it.
 
 use wanda::{
-    ActivationStats, Element, ImportanceMetric, Magnitude, Real, Result, Rows, Scorer, Wanda,
+    Context, Element, ImportanceMetric, Magnitude, Prepared, Real, Result, Rows, Scorer, Wanda,
 };
 
 /// A metric whose score is the magnitude times a factor.
@@ -49,16 +49,16 @@ impl<T: Real> Factored<T> for Placed {
 }
 
 impl<T: Real> ImportanceMetric<T> for Placed {
-    fn name(&self) -> &'static str {
-        "placed"
+    fn name(&self) -> String {
+        "placed".to_owned()
     }
 
     fn prepare<'a>(
         &'a self,
         _: &dyn Rows<T>,
-        _: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer<T> + 'a>> {
-        Ok(Box::new(*self))
+        _: &Context<'a, T>,
+    ) -> Result<Prepared<'a, T>> {
+        Ok(Prepared::scorer(*self))
     }
 }
 
