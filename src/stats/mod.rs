@@ -14,7 +14,6 @@ use std::fmt::Debug;
 pub use column_norms::ColumnNorms;
 pub use gather::GatherStats;
 #[cfg(feature = "second-order")]
-#[cfg_attr(docsrs, doc(cfg(feature = "second-order")))]
 pub use gram::{Gram, LayerStats, required_gram};
 
 use crate::error::{Error, Result};
