@@ -354,7 +354,7 @@ pub enum Error {
         /// What is wrong.
         error: Box<Error>,
     },
-    /// What is wrong with a file.
+    /// A file could not be read or written.
     #[error(transparent)]
     File(FileError),
 }

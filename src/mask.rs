@@ -201,8 +201,8 @@ impl Mask {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] if a column's index does not fit in a `u32`, or if there is no memory for
-    /// the indices, 4 bytes for every weight that stays and a `usize` for every row.
+    /// [`Error::TooLarge`] if there are more columns than a `u32` counts, or no memory for the
+    /// indices: 4 bytes for every weight that stays and a `usize` for every row.
     pub fn to_csr(&self) -> Result<CsrIndices> {
         let too_large = || Error::TooLarge {
             rows: self.rows,

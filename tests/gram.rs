@@ -4,9 +4,9 @@
 mod common;
 
 use proptest::prelude::*;
+use wanda::LayerStats;
 use wanda::half::{bf16, f16};
 use wanda::ndarray::{Array2, Axis, array, s};
-use wanda::stats::LayerStats;
 use wanda::{
     ActivationStats, ColumnNorms, Error, GatherStats, Gram, NoStats, Pattern, Pruner, Wanda,
 };

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tempfile::TempDir;
+use wanda::LayerStats;
 use wanda::ndarray::{Array2, array, s};
-use wanda::stats::LayerStats;
 use wanda::stats::file::{self, StatsFile, StatsWriter};
 use wanda::{ActivationStats, ColumnNorms, Error, FileError};
 

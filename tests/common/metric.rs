@@ -53,11 +53,7 @@ impl<T: Real> ImportanceMetric<T> for Placed {
         "placed".to_owned()
     }
 
-    fn prepare<'a>(
-        &'a self,
-        _: &dyn Rows<T>,
-        _: &Context<'a, T>,
-    ) -> Result<Prepared<'a, T>> {
+    fn prepare<'a>(&'a self, _: &dyn Rows<T>, _: &Context<'a, T>) -> Result<Prepared<'a, T>> {
         Ok(Prepared::scorer(*self))
     }
 }

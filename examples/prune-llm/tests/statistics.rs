@@ -17,7 +17,7 @@ use prune_llm::{
 use serde_json::json;
 use std::{fs, path::Path};
 use wanda::ActivationStats;
-use wanda::stats::LayerStats;
+use wanda::LayerStats;
 use wanda::stats::file::{self, StatsFile};
 
 fn fixture() -> Fixture {

@@ -2,8 +2,9 @@
 //!
 //! [`save`] and [`load`] handle the statistics of all layers at once. [`StatsWriter`] and
 //! [`StatsFile`] handle one layer at a time, for models whose Gram matrices do not fit in memory
-//! together. What is loaded equals what was saved, bit for bit, so calibration can be resumed from it.
-//! The [backend](crate::Gram::backend) of a Gram matrix is not in the file.
+//! together. What is loaded equals what was saved, bit for bit, so calibration can be resumed from
+//! it; only the [backend](crate::Gram::backend) of a Gram matrix is not in the file. What is wrong
+//! with a file is told by a [`FileError`], in [`Error::File`].
 //!
 //! # Format
 //!

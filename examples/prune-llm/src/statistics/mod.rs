@@ -18,10 +18,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
 };
-use wanda::{
-    ActivationStats,
-    stats::{LayerStats, file::StatsFile},
-};
+use wanda::{ActivationStats, LayerStats, stats::file::StatsFile};
 
 /// The name that this program gives the statistics of an input.
 fn name(block: usize, tap: Tap) -> Option<String> {
