@@ -1,4 +1,4 @@
-//! What kernels need of number types: their bits, and the loops that instruction sets have for them.
+//! What kernels need of the types of numbers: their bits, and how these order and are widened.
 //!
 //! The traits are the hidden halves of [`Element`](crate::Element) and [`Real`](crate::Real).
 //! Nobody else can name them, so they seal these as well.

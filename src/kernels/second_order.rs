@@ -157,7 +157,8 @@ mod tests {
             let bound = 1e-13 * terms.map(f64::abs).sum::<f64>();
             let results = on_each(|| dot(&x, &y, 0.5));
             for (set, found) in &results {
-                prop_assert!((found - expected).abs() <= bound, "{:?}: {} {}", set, found, expected);
+                let difference = (found - expected).abs();
+                prop_assert!(difference <= bound, "{:?}: {} {}", set, found, expected);
                 prop_assert_eq!(found.to_bits(), results[0].1.to_bits(), "{:?}", set);
             }
         }

@@ -45,7 +45,7 @@ impl InstructionSet {
 ///
 /// The body must not depend on how the compiler vectorises it. In safe Rust it does not: sums keep
 /// the order they are written in, and no multiplication is fused with an addition unless that is
-/// asked for, see [`AddSquare`](crate::simd::AddSquare).
+/// asked for, see [`AddSquare`](super::instructions::AddSquare).
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
@@ -66,6 +66,7 @@ macro_rules! kernel {
         $visibility fn $name $(<$t: $bound>)?($($argument: $type),*) $(-> $result)? {
             use $crate::simd::Simd;
 
+            #[deny(unsafe_code)]
             #[inline(always)]
             fn body $(<$t: $bound>)?($simd: impl Simd, $($argument: $type),*) $(-> $result)? $body
 

@@ -146,7 +146,10 @@ proptest! {
 
     #[test]
     fn every_instruction_set_clears_alike(
-        numbers in prop::collection::vec(prop_oneof![Just(0), Just(1_u64 << 63), any::<u64>()], WORD),
+        numbers in prop::collection::vec(
+            prop_oneof![Just(0), Just(1_u64 << 63), any::<u64>()],
+            WORD,
+        ),
         marks: u64,
     ) {
         let run: [u64; WORD] = numbers.try_into().expect("64 numbers");
