@@ -5,8 +5,8 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput};
 use wanda::half::bf16;
 use wanda::{
-    ColumnNorms, Element, ImportanceMetric, Magnitude, Mask, NoStats, Pattern, SparsityPattern,
-    Wanda,
+    ColumnNorms, Context, Element, ImportanceMetric, Magnitude, Mask, Pattern, Scoring,
+    SparsityPattern, Wanda,
 };
 
 use crate::data::{SHAPES, floor, normal_matrix};
@@ -28,7 +28,7 @@ pub(crate) fn patterns(c: &mut Criterion) {
     ] {
         let pattern: Pattern = text.parse().expect("a pattern");
         group.bench_function(format!("decide {text}"), |b| {
-            b.iter(|| pattern.project(&scores).expect("the layer can be decided"));
+            b.iter(|| pattern.project(&scores, 0..columns).expect("decided"));
         });
     }
     let mask = Mask::from_fn(rows, columns, |row, column| (row ^ column) % 3 == 0);
@@ -58,16 +58,18 @@ pub(crate) fn rows(c: &mut Criterion) {
     group.bench_function("floor", |b| {
         b.iter(|| out.iter_mut().for_each(|x| *x *= black_box(1.0)));
     });
-    let magnitude = Magnitude
-        .prepare(&weights, &NoStats)
-        .expect("a metric without conditions");
-    group.bench_function("score by magnitude", |b| {
-        b.iter(|| magnitude.score(0, 0, run, black_box(&mut out)));
-    });
-    let wanda = Wanda.prepare(&weights, &stats).expect("inputs were seen");
-    group.bench_function("score by wanda", |b| {
-        b.iter(|| wanda.score(0, 0, run, black_box(&mut out)));
-    });
+    let metrics: [(&str, &dyn ImportanceMetric); 2] = [
+        ("score by magnitude", &Magnitude),
+        ("score by wanda", &Wanda),
+    ];
+    for (name, metric) in metrics {
+        let prepared = metric.prepare(&weights, &Context::new(&stats, 10.0));
+        let prepared = prepared.expect("inputs were seen");
+        let scoring = Scoring::new(metric, &prepared);
+        group.bench_function(name, |b| {
+            b.iter(|| scoring.score(0, 0, run, black_box(&mut out)));
+        });
+    }
     let half: Vec<bf16> = run.iter().map(|&w| bf16::from_f32(w)).collect();
     group.bench_function("widen bf16", |b| {
         b.iter(|| bf16::widen_run(&half, black_box(&mut out)));

@@ -1,7 +1,6 @@
 //! Second-order pruning by each backend that is built in, beside a matrix product.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use wanda::ndarray::Array2;
 use wanda::{
     Backend, Gram, ImportanceMetric, Magnitude, NoStats, Obs, ObsSweep, Pattern, Pruner, Wanda,
 };
@@ -45,15 +44,9 @@ pub(crate) fn factor(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("factor {n}x{n}"));
         product(&mut group, n);
         let gram = gathered(n);
-        let one_row = Array2::<f32>::ones((1, n));
         for backend in backends() {
-            let obs = Obs::new().backend(backend);
             group.bench_function(format!("{backend:?}"), |b| {
-                b.iter(|| {
-                    obs.prepare(&one_row, &gram)
-                        .map(drop)
-                        .expect("enough tokens");
-                });
+                b.iter(|| gram.factor::<f32>(backend, 0.01).expect("enough tokens"));
             });
         }
         group.finish();

@@ -85,8 +85,10 @@ impl<'a, T: Real> Scoring<'a, T> {
     ///
     /// [`Error::InvalidScore`] with the first score that is negative, infinite or not a number, and
     /// [`Error::Overflow`] if that is so because the weight is. [`Error::OutOfBounds`] if `scores`
-    /// has another length.
+    /// has another length, or the metric was prepared for a layer without such weights.
     pub fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]) -> Result<()> {
+        let dim = self.prepared.dim().unwrap_or((usize::MAX, usize::MAX));
+        check_bounds(dim, row, start, scores.len())?;
         if weights.len() != scores.len() {
             return Err(Error::OutOfBounds {
                 row,

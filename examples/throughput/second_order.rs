@@ -4,8 +4,7 @@ use std::hint::black_box;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
-use wanda::ndarray::Array2;
-use wanda::{Gram, ImportanceMetric, Obs, ObsSweep, Pattern, Pruner, Result, Wanda};
+use wanda::{Backend, Gram, ImportanceMetric, Obs, ObsSweep, Pattern, Pruner, Result, Wanda};
 
 use crate::measure::{Table, timed};
 use crate::weights::Random;
@@ -61,10 +60,8 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         let mut gram = Gram::new(N);
         unit.beside(|| gram.update(&tokens))
     })?;
-    let one_row = Array2::<f32>::ones((1, N));
     table.row(FACTOR, RUNS, || {
-        let obs = Obs::new();
-        unit.beside(|| obs.prepare(&one_row, &gram).map(drop))
+        unit.beside(|| gram.factor::<f32>(Backend::default(), 0.01).map(drop))
     })?;
     for (name, metric, text) in layers {
         let pattern: Pattern = text.parse()?;

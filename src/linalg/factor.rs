@@ -229,7 +229,9 @@ impl<T: Real> Factor<T> {
         let scale = T::from_f64(self.scale);
         self.for_each_row(rows, |row| {
             row.reverse();
-            row.iter_mut().for_each(|x| *x = *x * scale);
+            for x in row {
+                *x = *x * scale;
+            }
         });
         let factor = Panel::new(&self.reversed, self.n);
         let operations = self.backend.operations::<T>();

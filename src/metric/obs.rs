@@ -5,6 +5,7 @@ use crate::element::{Real, inverse_power_of_two};
 use crate::error::Result;
 use crate::linalg::Backend;
 use crate::matrix::Rows;
+use crate::stats::gram::required_gram;
 
 /// What the layer's output loses when the weight is pruned and all later ones make up for it as
 /// well as they can: SparseGPT's saliency.
@@ -113,13 +114,12 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         context: &Context<'a, T>,
     ) -> Result<Prepared<'a, T>> {
         let stats = context.stats;
-        let (diagonal, damping) = match context.factor_diagonal {
-            Some(diagonal) => (diagonal.to_vec(), None),
-            None => {
-                let gram = crate::stats::gram::required_gram(stats, "obs", weights.dim())?;
-                let factor = gram.factor::<T>(self.backend, self.damping)?;
-                (factor.diagonal(), Some(factor.damping()))
-            }
+        let (diagonal, damping) = if let Some(diagonal) = context.factor_diagonal {
+            (diagonal.to_vec(), None)
+        } else {
+            let gram = required_gram(stats, "obs", weights.dim())?;
+            let factor = gram.factor::<T>(self.backend, self.damping)?;
+            (factor.diagonal(), Some(factor.damping()))
         };
         // Scores are scaled by a power of two, so that their squares neither overflow nor vanish:
         // the factors are brought near 1, and then the weights, as far as factors can do that.

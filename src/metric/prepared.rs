@@ -17,7 +17,7 @@ pub struct Prepared<'a, T: Real = f32> {
 /// How weights are scored.
 enum Scoring<'a, T: Real> {
     Factors(Factors<T>),
-    Scorer(Box<dyn Scorer<T> + 'a>),
+    Code(Box<dyn Scorer<T> + 'a>),
 }
 
 impl<'a, T: Real> Prepared<'a, T> {
@@ -25,7 +25,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     #[must_use]
     pub fn scorer(scorer: impl Scorer<T> + 'a) -> Self {
         Self {
-            scoring: Scoring::Scorer(Box::new(scorer)),
+            scoring: Scoring::Code(Box::new(scorer)),
             damping: None,
         }
     }
@@ -65,7 +65,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     ) -> Result<Self> {
         let misfit = match &self.scoring {
             Scoring::Factors(factors) => factors.first_misfit(dim),
-            Scoring::Scorer(_) => None,
+            Scoring::Code(_) => None,
         };
         match misfit {
             None => Ok(self),
@@ -78,11 +78,19 @@ impl<'a, T: Real> Prepared<'a, T> {
         }
     }
 
+    /// Rows and columns of the layer that there are factors for, if there are factors.
+    pub(crate) fn dim(&self) -> Option<(usize, usize)> {
+        match &self.scoring {
+            Scoring::Factors(factors) => Some(factors.dim()),
+            Scoring::Code(_) => None,
+        }
+    }
+
     /// Fills `scores` with the scores of `weights`, which stand in `row` from column `start` on, as
-    /// the metric gives them.
+    /// the metric gives them. The layer [has](Self::dim) such weights.
     pub(crate) fn score(&self, row: usize, start: usize, weights: &[T], scores: &mut [T]) {
         match &self.scoring {
-            Scoring::Scorer(scorer) => scorer.score(row, start, weights, scores),
+            Scoring::Code(code) => code.score(row, start, weights, scores),
             Scoring::Factors(factors) => factors.score(row, start, weights, scores),
         }
     }
@@ -90,7 +98,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     /// Whether all scores are valid for weights no larger than `largest` in magnitude.
     pub(crate) fn promises_valid_scores(&self, largest: T) -> bool {
         match &self.scoring {
-            Scoring::Scorer(scorer) => scorer.promises_valid_scores(largest),
+            Scoring::Code(code) => code.promises_valid_scores(largest),
             Scoring::Factors(factors) => factors.are_valid(largest),
         }
     }
@@ -105,7 +113,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     ) -> Option<&'b [T]> {
         match &self.scoring {
             Scoring::Factors(factors) => Some(factors.of_row(row, columns, buffer)),
-            Scoring::Scorer(_) => None,
+            Scoring::Code(_) => None,
         }
     }
 
@@ -114,7 +122,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     pub(crate) fn factors_of_columns(&self, columns: Range<usize>) -> Option<&[T]> {
         match &self.scoring {
             Scoring::Factors(factors) => factors.of_all_rows()?.get(columns),
-            Scoring::Scorer(_) => None,
+            Scoring::Code(_) => None,
         }
     }
 }
@@ -123,7 +131,7 @@ impl<T: Real> fmt::Debug for Prepared<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.scoring {
             Scoring::Factors(_) => "factors",
-            Scoring::Scorer(_) => "scorer",
+            Scoring::Code(_) => "code",
         };
         f.debug_struct("Prepared")
             .field("scoring", &kind)
@@ -212,11 +220,19 @@ impl<T: Real> Factors<T> {
         self.terms.iter().find_map(|term| {
             let rows = term.rows.as_ref().map_or(dim.0, Vec::len);
             let columns = term.columns.len();
-            if rows != dim.0 {
-                Some(("rows", rows, dim.0))
-            } else {
-                (columns != dim.1).then_some(("columns", columns, dim.1))
-            }
+            let sides = [("rows", rows, dim.0), ("columns", columns, dim.1)];
+            sides
+                .into_iter()
+                .find(|(_, found, expected)| found != expected)
+        })
+    }
+
+    /// The most rows and columns that all terms have numbers for.
+    fn dim(&self) -> (usize, usize) {
+        let rows = |term: &Term<T>| term.rows.as_ref().map_or(usize::MAX, Vec::len);
+        let terms = self.terms.iter();
+        terms.fold((usize::MAX, usize::MAX), |(least, narrowest), term| {
+            (least.min(rows(term)), narrowest.min(term.columns.len()))
         })
     }
 

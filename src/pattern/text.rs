@@ -12,9 +12,12 @@ use crate::error::{Error, Result};
 /// A pattern that was read, or what is wrong with its text.
 pub(super) type Parsed = std::result::Result<Pattern, String>;
 
-/// What reads the text of each pattern, given its parts. N:M, whose text begins with no name, comes
+/// Reads the text of a pattern, given its parts; `None` if it is of another one.
+type Parser = fn(&[&str]) -> Option<Parsed>;
+
+/// What reads the text of each pattern. N:M, whose text begins with no name, comes
 /// last.
-const PARSERS: [fn(&[&str]) -> Option<Parsed>; 7] = [
+const PARSERS: [Parser; 7] = [
     per_output::parse,
     per_layer::parse,
     per_input::parse,
