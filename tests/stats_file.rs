@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn loaded_statistics_go_on_where_they_stopped(at in 0..2100_usize, seed in any::<u64>()) {
+    fn loaded_statistics_are_continued(at in 0..2100_usize, seed in any::<u64>()) {
         let inputs = correlated_inputs::<f32>((2100, 3), seed);
         let first = inputs.slice(s![..at, ..]).to_owned();
         let mut layers = load(&bytes_of(&layers_of(&first))).expect("what was just saved");
@@ -503,7 +503,7 @@ fn a_file_appears_when_it_is_complete() {
 
 /// Stopped after any layer, with half of the next one written, it ends with the same bytes.
 #[test]
-fn a_file_is_gone_on_with() {
+fn a_file_is_resumed() {
     let layers = layers_of(&array![[1.0, -2.0], [0.5, 4.0]]);
     let expected = bytes_of(&layers);
     for stop in 0..=layers.len() {
