@@ -41,17 +41,14 @@ fn places_outside_a_mask_are_an_error() {
         assert_eq!(mask.get(row, column), None);
         for marked in [false, true] {
             let error = mask.set(row, column, marked).expect_err("outside");
-            assert!(
-                matches!(
-                    error,
-                    Error::OutOfBounds {
-                        rows: 2,
-                        columns: 65,
-                        ..
-                    }
-                ),
-                "{error}"
-            );
+            let expected = Error::OutOfBounds {
+                row,
+                start: column,
+                len: 1,
+                rows: 2,
+                columns: 65,
+            };
+            assert_eq!(error, expected);
             assert!(
                 error
                     .to_string()
