@@ -1,5 +1,5 @@
-//! What patterns are asked directly, as a pruner or an update of a user asks them: in ways that do
-//! not fit, and of scores that cannot be.
+//! Patterns that are asked directly, as an update of a user asks them: about blocks that do not fit,
+//! and about scores that are too many or change their shape.
 
 use wanda::ndarray::Array2;
 use wanda::{
