@@ -52,7 +52,7 @@ proptest! {
 }
 
 #[test]
-fn stored_statistics_go_on_where_they_stopped() {
+fn stored_statistics_are_continued() {
     let first = array![[1.0_f32, 0.0, 2.5]];
     let second = array![[0.5_f32, 0.0, -4.0], [3.0, 0.0, 0.25]];
     let text = serde_json::to_string(&gathered(&first)).expect("statistics can be stored");
@@ -234,7 +234,7 @@ mod gram {
     }
 
     #[test]
-    fn a_stored_gram_matrix_goes_on_where_it_stopped() {
+    fn a_stored_gram_matrix_is_continued() {
         let inputs = correlated_inputs::<bf16>((5000, 5), 3);
         let whole = gram_of(&inputs);
         for at in [1, 2047, 2048, 2049, 4999] {

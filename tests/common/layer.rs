@@ -245,6 +245,15 @@ pub(crate) fn gathered<A: TestElement>(inputs: &Array2<A>) -> ColumnNorms {
     stats
 }
 
+pub(crate) fn ones(rows: usize, columns: usize) -> Array2<f32> {
+    Array2::ones((rows, columns))
+}
+
+/// Statistics of two tokens, whose inputs are all 1.
+pub(crate) fn seen(features: usize) -> ColumnNorms {
+    gathered(&ones(2, features))
+}
+
 /// The Gram matrix of all inputs, given in one batch.
 #[cfg(feature = "second-order")]
 pub(crate) fn gram_of<A: TestElement>(inputs: &ArrayRef2<A>) -> Gram {
@@ -309,6 +318,23 @@ pub(crate) fn sparsities() -> impl Strategy<Value = f64> {
     prop_oneof![
         select(vec![0.0, 0.25, 0.29, 0.5, 0.57, 0.75, 0.999_999]),
         0.0..1.0_f64,
+    ]
+}
+
+/// A pattern of each kind, with blocks of this many rows and columns.
+pub(crate) fn of_each_kind(sparsity: f64, (rows, cols): (usize, usize)) -> [Pattern; 7] {
+    [
+        Pattern::PerOutput(sparsity),
+        Pattern::PerLayer(sparsity),
+        Pattern::PerInput(sparsity),
+        Pattern::NOfM { keep: 2, of: 4 },
+        Pattern::Block {
+            rows,
+            cols,
+            sparsity,
+        },
+        Pattern::Cumulative(sparsity),
+        Pattern::Threshold(sparsity),
     ]
 }
 

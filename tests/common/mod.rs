@@ -11,6 +11,7 @@ pub(crate) mod metric;
 pub(crate) mod oracle;
 #[cfg(feature = "second-order")]
 pub(crate) mod oracle_obs;
+pub(crate) mod refusal;
 
 use proptest::test_runner::Config;
 
