@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{SparsityPattern, block};
+use super::SparsityPattern;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::mask::{Mask, check_shape};
 use crate::matrix::{FixedShape, Rows};
-use crate::select::{cut_lowest, mark_lowest_of_columns, mark_rows, mark_runs};
+use crate::select::{cut_lowest, mark_lowest_blocks, mark_lowest_of_columns, mark_rows, mark_runs};
 
 /// Which weights are compared with each other: the comparison group of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,7 @@ impl Decision {
                 rows,
                 columns,
                 count,
-            } => block::mark_lowest(scores, (rows, columns), count),
+            } => mark_lowest_blocks(scores, (rows, columns), count),
         }
     }
 }

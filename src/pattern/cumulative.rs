@@ -6,7 +6,7 @@ use std::ops::Range;
 use ndarray::{Array2, Axis};
 
 use super::comparison::check_block;
-use super::text::{Parsed, parse_sparsity};
+use super::parts::{Parsed, parse_sparsity};
 use super::{Form, Pattern, SparsityPattern, check_sparsity};
 use crate::element::Real;
 use crate::error::{Error, Result};

@@ -5,6 +5,7 @@ mod comparison;
 mod cumulative;
 mod given;
 mod n_of_m;
+mod parts;
 mod per_input;
 mod per_layer;
 mod per_output;

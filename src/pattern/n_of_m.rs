@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::text::{Parsed, parse_size};
+use super::parts::{Parsed, parse_size};
 use super::{ComparisonGroup, Form, Pattern, SparsityPattern};
 use crate::element::Real;
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::text::{Parsed, parse_sparsity};
+use super::parts::{Parsed, parse_sparsity};
 use super::{ComparisonGroup, Form, Pattern, SparsityPattern, check_sparsity, quota};
 use crate::element::Real;
 use crate::error::Result;

@@ -3,14 +3,12 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
+use super::parts::Parsed;
 use super::{
     Pattern, SparsityPattern, block, cumulative, n_of_m, per_input, per_layer, per_output,
     threshold,
 };
 use crate::error::{Error, Result};
-
-/// A pattern that was read, or what is wrong with its text.
-pub(super) type Parsed = std::result::Result<Pattern, String>;
 
 /// Reads the text of a pattern, given its parts; `None` if it is of another one.
 type Parser = fn(&[&str]) -> Option<Parsed>;
@@ -50,18 +48,6 @@ impl FromStr for Pattern {
         SparsityPattern::<f64>::check(&pattern, 0, 0)?;
         Ok(pattern)
     }
-}
-
-/// Reads a sparsity, of any value.
-pub(super) fn parse_sparsity(part: &str) -> std::result::Result<f64, String> {
-    part.parse()
-        .map_err(|_| format!("`{part}` is not a sparsity"))
-}
-
-/// Reads a number of rows or columns.
-pub(super) fn parse_size(part: &str) -> std::result::Result<usize, String> {
-    part.parse()
-        .map_err(|_| format!("`{part}` is neither a whole number nor the name of a pattern"))
 }
 
 #[cfg(feature = "serde")]

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::ops::Range;
 
 use super::comparison::check_block;
-use super::text::{Parsed, parse_sparsity};
+use super::parts::{Parsed, parse_sparsity};
 use super::{Form, Pattern, SparsityPattern, check_sparsity, quota};
 use crate::element::Real;
 use crate::error::{Error, Result};

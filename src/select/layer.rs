@@ -142,7 +142,7 @@ fn find<T: Real>(scores: &dyn Rows<T>, count: usize) -> Result<Found<T>> {
         let least = if few { search.left() } else { 0 };
         let surveyed = survey(scores, low, high, least)?;
         let found = surveyed.found;
-        // Among what are no scores the wanted one may be nowhere, even where one value is left.
+        // Among invalid scores the wanted one may be nowhere, even where one value is left.
         if !search.narrow(low, high, &found) && search.range() != (low, high) {
             continue;
         }

@@ -7,6 +7,7 @@
     reason = "what is not inlined is not compiled for the instruction set of the kernel"
 )]
 
+mod blocks;
 mod columns;
 mod groups;
 mod layer;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use rows::mark_rows;
 
+pub(crate) use blocks::mark_lowest_blocks;
 pub(crate) use columns::mark_lowest_of_columns;
 pub(crate) use groups::{mark_lowest_of_scaled_groups, mark_runs, whole_words};
 pub(crate) use layer::{LayerCut, cut_lowest, cut_up_to_rank};
