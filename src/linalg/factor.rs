@@ -42,11 +42,11 @@ const RAISE: f64 = 10.0;
 /// use wanda::{Backend, Gram, ndarray::array};
 ///
 /// let mut gram = Gram::new(2);
-/// gram.update(&array![[2.0_f64, 0.0], [0.0, 4.0]])?;
+/// gram.update(&array![[2.0_f64, 0.0], [0.0, 2.0]])?;
 /// let factor = gram.factor::<f64>(Backend::Faer, 0.0)?;
 /// let mut rows = array![[8.0, 8.0]];
 /// factor.solve(&mut rows)?;
-/// assert_eq!(rows, array![[2.0, 0.5]]);
+/// assert_eq!(rows, array![[2.0, 2.0]]);
 /// # Ok::<(), wanda::Error>(())
 /// ```
 ///

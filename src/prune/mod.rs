@@ -41,7 +41,7 @@ use decider::{Deciding, Rule};
 /// [`Pattern::Cumulative`](crate::Pattern::Cumulative). A pattern that decides row by row takes
 /// a few rows of memory a thread; `PerLayer` and `Threshold` besides hold the scores near the
 /// threshold. All others, and all patterns where weights are protected or the metric does not
-/// [promise valid scores](Scorer::promises_valid_scores), take a mask of one bit a weight and what
+/// [promise valid scores](crate::Scorer::promises_valid_scores), take a mask of one bit a weight and what
 /// [`Pattern`](crate::Pattern) says.
 ///
 /// With a [`Gram`](crate::Gram) matrix among the statistics, pruning computes the relative error

@@ -8,11 +8,11 @@ use crate::matrix::Rows;
 use crate::parallel;
 
 /// Marks a layer row by row, given the number of each row, its scores, and its marks, which are
-/// empty: for patterns that [project](SparsityPattern::project) by code. Rows go to threads.
+/// empty: for patterns that [project](crate::SparsityPattern::project) by code. Rows go to threads.
 ///
 /// # Errors
 ///
-/// What reading `scores` gives, and [`Error::TooLarge`] if there is no memory for the mask.
+/// What reading `scores` gives, and [`Error::TooLarge`](crate::Error::TooLarge) if there is no memory for the mask.
 ///
 /// # Example
 ///

@@ -12,7 +12,7 @@ use crate::stats::{ActivationStats, ColumnNorms, gather::gather_by_own_methods};
 /// # Example
 ///
 /// ```
-/// use wanda::stats::LayerStats;
+/// use wanda::LayerStats;
 /// use wanda::{ActivationStats, ColumnNorms, Gram, ndarray::array};
 ///
 /// let mut layers: [LayerStats; 2] = [ColumnNorms::new(2).into(), Gram::new(2).into()];

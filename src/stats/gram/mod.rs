@@ -325,7 +325,7 @@ impl LowerTriangle for Gram {
 ///
 /// # Errors
 ///
-/// As [`required_sums`](super::required_sums), of the matrix as well, and [`Error::NoGram`] if there is none.
+/// As [`required_sums`], of the matrix as well, and [`Error::NoGram`] if there is none.
 pub fn required_gram<'a>(
     stats: &'a dyn ActivationStats,
     what: &str,
