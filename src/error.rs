@@ -81,12 +81,12 @@ pub enum Error {
     /// The Gram matrix could not be factored, even with the most damping.
     #[error(
         "the Gram matrix is not positive definite at input {pivot}, even when damped by {damping} \
-         times its mean diagonal; use more tokens, or ask for more damping"
+         times its diagonal; use more tokens, or ask for more damping"
     )]
     NotPositiveDefinite {
         /// Input, counted from zero, whose pivot was not positive.
         pivot: usize,
-        /// The last damping tried, as a multiple of the mean of the diagonal.
+        /// The last damping tried, as a multiple of the diagonal or its mean.
         damping: f64,
     },
     /// A damping that is negative, infinite or not a number.

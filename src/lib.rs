@@ -44,7 +44,7 @@ pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
 
 #[cfg(feature = "second-order")]
 pub use {
-    linalg::{Backend, Factor},
+    linalg::{Backend, Damping, Factor},
     metric::obs::Obs,
     prune::sparsegpt::sparsegpt_layer,
     stats::gram::{Gram, LayerStats},

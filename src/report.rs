@@ -126,8 +126,8 @@ impl LayerReport {
         self.error
     }
 
-    /// The damping of the Gram matrix that was used, as a multiple of the mean of its diagonal;
-    /// `None` if nothing was factored.
+    /// The damping of the Gram matrix that was used, as a multiple of the mean of its diagonal or
+    /// of its entries, as was asked for ([`Damping`](crate::Damping)); `None` if nothing was factored.
     #[must_use]
     pub fn damping(&self) -> Option<f64> {
         self.damping

@@ -6,10 +6,12 @@ use std::ops::Range;
 use ndarray::ArrayRef2;
 
 use super::backend::Backend;
+use super::damping::Damping;
 use super::operations::Store;
 use super::panel::{Panel, PanelMut};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
+use crate::kernels::second_order::dot;
 use crate::matrix::{read_all, zeros};
 use crate::parallel;
 
@@ -62,10 +64,10 @@ pub struct Factor<T> {
     reversed: Vec<T>,
     /// s
     scale: f64,
-    /// λ over the mean of the diagonal of s G.
-    damping: f64,
-    /// λ
-    pub(crate) shift: f64,
+    /// λ, as a rule.
+    damping: Damping,
+    /// λⱼ of s G.
+    shifts: Vec<f64>,
 }
 
 /// A Gram matrix to factor.
@@ -90,7 +92,7 @@ pub(crate) fn mean_of_live(diagonal: &[f64]) -> f64 {
 }
 
 /// Writes the upper triangle of J (G + λI) J, with anything below it.
-fn reverse_damped<T: Real>(gram: &dyn LowerTriangle, scale: f64, shift: f64, out: &mut [T]) {
+fn reverse_damped<T: Real>(gram: &dyn LowerTriangle, scale: f64, shifts: &[f64], out: &mut [T]) {
     let diagonal = gram.diagonal();
     let n = diagonal.len();
     for columns in gram.panels() {
@@ -117,7 +119,7 @@ fn reverse_damped<T: Real>(gram: &dyn LowerTriangle, scale: f64, shift: f64, out
                     } else {
                         diagonal * scale
                     };
-                    out[width - 1 - below] = T::from_f64(live + shift);
+                    out[width - 1 - below] = T::from_f64(live + shifts[start + below]);
                 }
             },
         );
@@ -135,35 +137,38 @@ fn clear_below_diagonal<T: Real>(triangle: &mut [T], n: usize) {
 }
 
 impl<T: Real> Factor<T> {
-    /// Factors the Gram matrix G, damped by `damping` times the mean of its diagonal.
+    /// Factors the Gram matrix G, damped.
     ///
     /// G is scaled by a power of two first, which brings the mean of its diagonal near 1. Dead
     /// inputs get a 1 there and no part in the mean.
-    pub(crate) fn of(backend: Backend, gram: &dyn LowerTriangle, damping: f64) -> Result<Self> {
+    pub(crate) fn of(backend: Backend, gram: &dyn LowerTriangle, damping: Damping) -> Result<Self> {
         let n = gram.diagonal().len();
         let empty = Self {
             backend,
             n,
             reversed: zeros(n, n)?,
             scale: 1.0,
-            damping: 0.0,
-            shift: 0.0,
+            damping,
+            shifts: Vec::new(),
         };
         empty.refactor(gram, damping)
     }
 
     /// Factors the Gram matrix again, with another damping, in the memory of this factor.
-    pub(crate) fn refactor(mut self, gram: &dyn LowerTriangle, damping: f64) -> Result<Self> {
-        if !(damping.is_finite() && damping >= 0.0) {
-            return Err(Error::InvalidDamping { damping });
+    pub(crate) fn refactor(mut self, gram: &dyn LowerTriangle, damping: Damping) -> Result<Self> {
+        if !(damping.factor().is_finite() && damping.factor() >= 0.0) {
+            return Err(Error::InvalidDamping {
+                damping: damping.factor(),
+            });
         }
         let mean = mean_of_live(gram.diagonal());
         self.scale = inverse_power_of_two(mean);
         let mut pivot = 0;
         for raise in 0..=RAISES {
-            self.damping = damping * RAISE.powi(raise);
-            self.shift = self.damping * (mean * self.scale);
-            reverse_damped(gram, self.scale, self.shift, &mut self.reversed);
+            self.damping = damping.times(RAISE.powi(raise));
+            let shift = |&entry| self.damping.shift(entry * self.scale, mean * self.scale);
+            self.shifts = gram.diagonal().iter().map(shift).collect();
+            reverse_damped(gram, self.scale, &self.shifts, &mut self.reversed);
             let panel = PanelMut::new(&mut self.reversed, self.n);
             match self.backend.operations::<T>().cholesky(panel) {
                 Ok(()) => {
@@ -175,13 +180,13 @@ impl<T: Real> Factor<T> {
         }
         Err(Error::NotPositiveDefinite {
             pivot,
-            damping: self.damping,
+            damping: self.damping.factor(),
         })
     }
 
-    /// The damping used, as a multiple of the mean of the diagonal of G.
+    /// The damping used: more than was asked for, where that did not suffice.
     #[must_use]
-    pub fn damping(&self) -> f64 {
+    pub fn damping(&self) -> Damping {
         self.damping
     }
 
@@ -274,6 +279,29 @@ impl<T: Real> Factor<T> {
             .operations()
             .invert_upper(PanelMut::new(&mut inverse, len), Panel::new(&block, len));
         inverse
+    }
+
+    /// What damping adds to the sum of squared outputs of a row of weights in `columns`, scaled, but
+    /// for `skipped` columns.
+    pub(crate) fn damping_energy(
+        &self,
+        columns: Range<usize>,
+        weights: &[T],
+        scale: f64,
+        skipped: &[usize],
+    ) -> f64 {
+        let square = |j: usize| (weights[j - columns.start].as_f64() * scale).powi(2);
+        match self.damping {
+            Damping::Mean(_) => {
+                let skipped: f64 = skipped.iter().map(|&j| square(j)).sum();
+                self.shifts[columns.start] * (dot(weights, weights, scale) - skipped)
+            }
+            Damping::Diagonal(_) => {
+                let all: f64 = columns.clone().map(|j| self.shifts[j] * square(j)).sum();
+                let skipped = skipped.iter().map(|&j| self.shifts[j] * square(j));
+                all - skipped.sum::<f64>()
+            }
+        }
     }
 
     /// `1 / U[j, j]` for all inputs j, the diagonal of R.

@@ -2,6 +2,7 @@
 //! caller chooses. The files in this folder are the only ones that name a linear algebra crate.
 
 mod backend;
+mod damping;
 mod factor;
 mod faer;
 #[cfg(feature = "lapack")]
@@ -11,6 +12,7 @@ mod panel;
 mod symmetric;
 
 pub use backend::Backend;
+pub use damping::Damping;
 
 pub use factor::Factor;
 pub(crate) use factor::{LowerTriangle, mean_of_live};

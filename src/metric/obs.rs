@@ -3,7 +3,7 @@
 use super::{Context, ImportanceMetric, Prepared, Scorer};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::Result;
-use crate::linalg::Backend;
+use crate::linalg::{Backend, Damping};
 use crate::matrix::Rows;
 use crate::stats::gram::required_gram;
 
@@ -65,7 +65,7 @@ use crate::stats::gram::required_gram;
 /// [`Error::TooLarge`]: crate::Error::TooLarge
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Obs {
-    damping: f64,
+    damping: Damping,
     backend: Backend,
 }
 
@@ -83,15 +83,15 @@ impl Obs {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            damping: DAMPING,
+            damping: DAMPING.into(),
             backend: Backend::default(),
         }
     }
 
-    /// λ as a multiple of the mean of the diagonal of G. A sweep uses its own.
+    /// λ, by the mean of the diagonal of G (a number says how much) or by its entries. A sweep uses its own.
     #[must_use]
-    pub fn damping(mut self, damping: f64) -> Self {
-        self.damping = damping;
+    pub fn damping(mut self, damping: impl Into<Damping>) -> Self {
+        self.damping = damping.into();
         self
     }
 
@@ -119,7 +119,7 @@ impl<T: Real> ImportanceMetric<T> for Obs {
         } else {
             let gram = required_gram(stats, "obs", weights.dim())?;
             let factor = gram.factor::<T>(self.backend, self.damping)?;
-            (factor.diagonal(), Some(factor.damping()))
+            (factor.diagonal(), Some(factor.damping().factor()))
         };
         // Scores are scaled by a power of two, so that their squares neither overflow nor vanish:
         // the factors are brought near 1, and then the weights, as far as factors can do that.

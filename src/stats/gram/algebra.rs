@@ -8,7 +8,7 @@ use super::Gram;
 use crate::element::{Element, Real, inverse_power_of_two};
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::linalg::{Backend, Factor, LowerTriangle, Panel, PanelMut, Store};
+use crate::linalg::{Backend, Damping, Factor, LowerTriangle, Panel, PanelMut, Store};
 use crate::matrix::{read_all, zeros};
 use crate::report::{ErrorBasis, RelativeError};
 use crate::stats::{ActivationStats, check_features};
@@ -83,7 +83,8 @@ impl Gram {
         }
     }
 
-    /// Factors G + λI, with λ `damping` times the mean of the diagonal of G.
+    /// Factors G + λ, damped by the mean of the diagonal of G (a number says how much) or by its
+    /// entries.
     ///
     /// Dead inputs, whose diagonal entry is exactly 0, get the mean there and have no part in it.
     /// When a pivot is not positive, the damping is multiplied by 10, at most four times;
@@ -97,9 +98,13 @@ impl Gram {
     /// # Complexity
     ///
     /// n³/6 multiplications with an addition each; n² numbers of memory for n inputs.
-    pub fn factor<T: Real>(&self, backend: Backend, damping: f64) -> Result<Factor<T>> {
+    pub fn factor<T: Real>(
+        &self,
+        backend: Backend,
+        damping: impl Into<Damping>,
+    ) -> Result<Factor<T>> {
         crate::stats::required_sums(self, "a factor of the Gram matrix", (0, self.features()))?;
-        Factor::of(backend, self, damping)
+        Factor::of(backend, self, damping.into())
     }
 
     /// Factors G again, with another damping, in the memory of a factor that was made before.
@@ -112,10 +117,14 @@ impl Gram {
     /// # Complexity
     ///
     /// As [`factor`](Self::factor), without memory.
-    pub fn factor_again<T: Real>(&self, factor: Factor<T>, damping: f64) -> Result<Factor<T>> {
+    pub fn factor_again<T: Real>(
+        &self,
+        factor: Factor<T>,
+        damping: impl Into<Damping>,
+    ) -> Result<Factor<T>> {
         let n = factor.features();
         crate::stats::required_sums(self, "a factor of the Gram matrix", (0, n))?;
-        factor.refactor(self, damping)
+        factor.refactor(self, damping.into())
     }
 
     /// What a layer's output loses when its `dense` weights become `candidate`:

@@ -5,7 +5,6 @@ use std::ops::Range;
 use crate::element::Real;
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::kernels::second_order::dot;
 use crate::linalg::Factor;
 use crate::mask::Mask;
 use crate::scores::Scoring;
@@ -47,9 +46,10 @@ impl<T: Real> Sweep<'_, T> {
         for (dense, &stored) in dense.iter_mut().zip(stored) {
             *dense = *dense - stored;
         }
-        let dead = block.dead.iter().map(|&column| dense[column - start]);
-        let dead: f64 = dead.map(|x| (x.as_f64() * self.scale).powi(2)).sum();
-        Ok(self.factor.shift * (dot(dense, dense, self.scale) - dead))
+        let columns = block.columns.clone();
+        Ok(self
+            .factor
+            .damping_energy(columns, dense, self.scale, &block.dead))
     }
 }
 

@@ -10,7 +10,7 @@ use block::Sweep;
 use super::{UpdateTask, Updated, WeightUpdate};
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
-use crate::linalg::Backend;
+use crate::linalg::{Backend, Damping};
 use crate::mask::Mask;
 use crate::matrix::read_all;
 use crate::metric::obs::DAMPING;
@@ -98,7 +98,7 @@ use crate::stats::gram::required_gram;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ObsSweep {
     block_size: usize,
-    damping: f64,
+    damping: Damping,
     keep_zeros: bool,
     backend: Backend,
 }
@@ -116,7 +116,7 @@ impl ObsSweep {
     pub fn new() -> Self {
         Self {
             block_size: 128,
-            damping: DAMPING,
+            damping: DAMPING.into(),
             keep_zeros: true,
             backend: Backend::default(),
         }
@@ -129,13 +129,13 @@ impl ObsSweep {
         self
     }
 
-    /// λ as a multiple of the mean of the diagonal of G.
+    /// λ, by the mean of the diagonal of G (a number says how much) or by its entries.
     ///
     /// Where it does not suffice it is multiplied by 10, at most four times;
     /// [`LayerReport::damping`](crate::LayerReport::damping) says what was used.
     #[must_use]
-    pub fn damping(mut self, damping: f64) -> Self {
-        self.damping = damping;
+    pub fn damping(mut self, damping: impl Into<Damping>) -> Self {
+        self.damping = damping.into();
         self
     }
 

@@ -65,7 +65,7 @@ impl<T: Real> Sweep<'_, T> {
                 lost += self.sweep_block(&block, &updated, &mut difference, &mut mask)?;
             }
         }
-        if self.factor.damping() > 1.0 {
+        if self.factor.damping().factor() > 1.0 {
             // Little precision is left of what damping makes up most of.
             lost = gram.energy(&difference, self.scale);
         }
@@ -73,7 +73,7 @@ impl<T: Real> Sweep<'_, T> {
             .map_err(|_| Error::TooLarge { rows, columns })?;
         let mut updated = Updated::new(difference, mask);
         updated.relative_error = RelativeError::new(lost, total, ErrorBasis::Gram);
-        updated.damping = Some(self.factor.damping());
+        updated.damping = Some(self.factor.damping().factor());
         Ok(updated)
     }
 
