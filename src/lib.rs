@@ -37,7 +37,7 @@ pub use matrix::Rows;
 pub use metric::{Context, Factors, ImportanceMetric, Magnitude, Prepared, Scorer, Wanda};
 pub use pattern::{ComparisonGroup, Pattern, SparsityPattern, validate};
 pub use prune::{Pruner, prune_layer};
-pub use report::{ErrorBasis, LayerReport, RelativeError};
+pub use report::{ErrorBasis, LayerReport, RelativeError, Solved};
 pub use scores::{Scores, Scoring};
 pub use stats::{ActivationStats, ColumnNorms, GatherStats, NoStats, OutputEnergy};
 pub use update::{KeepWeights, UpdateTask, Updated, WeightUpdate};
@@ -47,8 +47,8 @@ pub use {
     linalg::{Backend, Damping, Factor},
     metric::obs::Obs,
     prune::sparsegpt::sparsegpt_layer,
-    stats::gram::{Gram, LayerStats},
-    update::obs_sweep::ObsSweep,
+    stats::gram::{CrossProducts, Gram, LayerStats},
+    update::second_order::{Admm, ObsSweep, Refit, Retarget, Target},
 };
 
 /// The long documents of the repository. Their code is tested with that of the crate.

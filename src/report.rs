@@ -22,7 +22,9 @@ pub struct LayerReport {
     pub(crate) zeros: usize,
     pub(crate) dead_inputs: usize,
     pub(crate) error: Option<RelativeError>,
+    pub(crate) target_error: Option<RelativeError>,
     pub(crate) damping: Option<f64>,
+    pub(crate) solved: Option<Solved>,
     pub(crate) time: Duration,
 }
 
@@ -53,6 +55,53 @@ impl RelativeError {
     #[must_use]
     pub fn basis(&self) -> ErrorBasis {
         self.basis
+    }
+}
+
+/// What an iterative solver did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Solved {
+    iterations: usize,
+    residual: f64,
+    discarded: bool,
+}
+
+impl Solved {
+    /// So many iterations, after which so much of the gradient was left, relative to what it was.
+    #[must_use]
+    pub fn new(iterations: usize, residual: f64) -> Self {
+        Self {
+            iterations,
+            residual,
+            discarded: false,
+        }
+    }
+
+    /// The same, but what was there before was better and kept.
+    #[must_use]
+    pub fn discarded(mut self) -> Self {
+        self.discarded = true;
+        self
+    }
+
+    /// Iterations, those of a refit included.
+    #[must_use]
+    pub fn iterations(&self) -> usize {
+        self.iterations
+    }
+
+    /// How much of the gradient on the mask was left in the end, relative to what it was before the
+    /// refit.
+    #[must_use]
+    pub fn residual(&self) -> f64 {
+        self.residual
+    }
+
+    /// Whether the result was worse than what it began with, which was kept then.
+    #[must_use]
+    pub fn is_discarded(&self) -> bool {
+        self.discarded
     }
 }
 
@@ -131,6 +180,19 @@ impl LayerReport {
     #[must_use]
     pub fn damping(&self) -> Option<f64> {
         self.damping
+    }
+
+    /// The squared error against the weights that best give the target, relative to what these put
+    /// out; `None` without a target.
+    #[must_use]
+    pub fn target_error(&self) -> Option<RelativeError> {
+        self.target_error
+    }
+
+    /// What an iterative solver did; `None` if there was none.
+    #[must_use]
+    pub fn solved(&self) -> Option<Solved> {
+        self.solved
     }
 
     /// How long pruning took.

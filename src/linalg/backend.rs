@@ -1,7 +1,10 @@
 //! The choice of what computes.
 
+use ndarray::Array2;
+
 use super::faer::Faer;
-use super::operations::Operations;
+use super::operations::{Operations, Store};
+use super::panel::{Panel, PanelMut};
 use crate::element::Real;
 use crate::number::Family;
 
@@ -28,6 +31,19 @@ impl Family for EachOperations {
 }
 
 impl Backend {
+    /// `out = a · b`, of shapes that fit.
+    pub(crate) fn multiply<T: Real>(self, out: &mut Array2<T>, a: &Array2<T>, b: &Array2<T>) {
+        let columns = b.ncols();
+        let (Some(a), Some(b), inner) = (a.as_slice(), b.as_slice(), b.nrows()) else {
+            return;
+        };
+        if let Some(out) = out.as_slice_mut() {
+            let (a, b) = (Panel::new(a, inner), Panel::new(b, columns));
+            let out = PanelMut::new(out, columns);
+            self.operations::<T>().product(Store::Replace, out, a, b);
+        }
+    }
+
     /// The operations of this backend.
     pub(crate) fn operations<T: Real>(self) -> &'static dyn Operations<T> {
         match self {

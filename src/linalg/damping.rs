@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
+
 /// What is added to the diagonal of a Gram matrix G before it is factored.
 ///
 /// # Formula
@@ -50,6 +52,20 @@ impl Damping {
         }
     }
 
+    /// Checks that the multiple can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidDamping`] if it is negative, infinite or not a number.
+    pub(crate) fn check(self) -> Result<()> {
+        let damping = self.factor();
+        if damping.is_finite() && damping >= 0.0 {
+            Ok(())
+        } else {
+            Err(Error::InvalidDamping { damping })
+        }
+    }
+
     /// The same kind of damping, so many times as strong.
     pub(super) fn times(self, raise: f64) -> Self {
         match self {
@@ -59,7 +75,7 @@ impl Damping {
     }
 
     /// λⱼ for an entry of the diagonal, given the mean of all that are not zero.
-    pub(super) fn shift(self, entry: f64, mean: f64) -> f64 {
+    pub(crate) fn shift(self, entry: f64, mean: f64) -> f64 {
         match self {
             Self::Mean(factor) => factor * mean,
             Self::Diagonal(factor) => factor * entry.max(Self::FLOOR * mean),

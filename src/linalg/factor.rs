@@ -156,11 +156,7 @@ impl<T: Real> Factor<T> {
 
     /// Factors the Gram matrix again, with another damping, in the memory of this factor.
     pub(crate) fn refactor(mut self, gram: &dyn LowerTriangle, damping: Damping) -> Result<Self> {
-        if !(damping.factor().is_finite() && damping.factor() >= 0.0) {
-            return Err(Error::InvalidDamping {
-                damping: damping.factor(),
-            });
-        }
+        damping.check()?;
         let mean = mean_of_live(gram.diagonal());
         self.scale = inverse_power_of_two(mean);
         let mut pivot = 0;

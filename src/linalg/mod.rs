@@ -18,4 +18,4 @@ pub use factor::Factor;
 pub(crate) use factor::{LowerTriangle, mean_of_live};
 pub(crate) use operations::Store;
 pub(crate) use panel::{Panel, PanelMut};
-pub(crate) use symmetric::{Symmetric, add_product};
+pub(crate) use symmetric::{Symmetric, add_product, add_to};

@@ -52,7 +52,7 @@ impl<'a, T> Panel<'a, T> {
     }
 
     /// The part that `rows` make up.
-    pub(super) fn rows_of(self, rows: Range<usize>) -> Self {
+    pub(crate) fn rows_of(self, rows: Range<usize>) -> Self {
         self.part(rows, 0..self.columns)
     }
 

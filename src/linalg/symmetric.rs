@@ -134,7 +134,12 @@ pub(crate) fn add_product<T: Real>(
         a.rows_of(columns.start..a.rows()),
         a.rows_of(columns.clone()),
     );
-    let work = sums.chunks_mut(RUN).zip(product.chunks(RUN)).collect();
+    add_to(sums, product);
+}
+
+/// Adds terms to sums.
+pub(crate) fn add_to<T: Real>(sums: &mut [f64], terms: &[T]) {
+    let work = sums.chunks_mut(RUN).zip(terms.chunks(RUN)).collect();
     parallel::map(
         work,
         || (),

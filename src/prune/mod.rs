@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::mask::{Mask, check_shape};
 use crate::metric::{Context, ImportanceMetric, Prepared, Wanda};
 use crate::pattern::{self, Decision, SparsityPattern};
-use crate::report::{LayerReport, RelativeError};
+use crate::report::{LayerReport, RelativeError, Solved};
 use crate::scores::Scoring;
 use crate::select::cut_lowest;
 use crate::stats::{ActivationStats, check_features};
@@ -173,7 +173,9 @@ impl<M, P, U> Pruner<M, P, U> {
             zeros: done.zeros,
             dead_inputs: energies.iter().filter(|&&energy| energy == 0.0).count(),
             error: done.error,
+            target_error: done.target_error,
             damping: done.damping,
+            solved: done.solved,
             time: start.elapsed(),
         })
     }
@@ -213,6 +215,7 @@ impl<M, P, U> Pruner<M, P, U> {
                 None => cost::relative(outcome.cost),
             },
             damping: prepared.damping(),
+            ..Done::default()
         })
     }
 
@@ -263,6 +266,8 @@ impl<M, P, U> Pruner<M, P, U> {
             metric: &self.metric,
             pattern: &self.pattern,
             protected: self.protected.as_ref(),
+            #[cfg(feature = "second-order")]
+            factors: &crate::update::second_order::Factors::default(),
             round: A::as_compute(&[]).is_none().then_some(round_run::<A>),
         })?;
         if let Some(updated) = &updated {
@@ -396,7 +401,9 @@ struct Done {
     pruned: usize,
     zeros: usize,
     error: Option<RelativeError>,
+    target_error: Option<RelativeError>,
     damping: Option<f64>,
+    solved: Option<Solved>,
 }
 
 /// Rounds values to `A`.

@@ -9,7 +9,7 @@ use crate::metric::obs::Obs;
 use crate::pattern::SparsityPattern;
 use crate::report::LayerReport;
 use crate::stats::gram::Gram;
-use crate::update::obs_sweep::ObsSweep;
+use crate::update::second_order::obs_sweep::ObsSweep;
 
 /// Prunes a layer with SparseGPT, in place: the [`Obs`] metric with the [`ObsSweep`], which makes
 /// up for pruned weights by changing those that stay.

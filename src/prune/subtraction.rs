@@ -65,7 +65,9 @@ pub(super) fn apply<A: Element>(w: &mut ArrayRef2<A>, updated: &Updated<A::Compu
         pruned: updated.mask.count(),
         zeros: zeros.into_iter().sum(),
         error: updated.relative_error,
+        target_error: updated.target_error,
         damping: updated.damping,
+        solved: updated.solved,
     }
 }
 

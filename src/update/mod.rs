@@ -1,7 +1,7 @@
 //! What happens to the weights that stay?
 
 #[cfg(feature = "second-order")]
-pub mod obs_sweep;
+pub mod second_order;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::mask::Mask;
 use crate::matrix::Rows;
 use crate::metric::{Context, ImportanceMetric, Prepared};
 use crate::pattern::{self, SparsityPattern};
-use crate::report::RelativeError;
+use crate::report::{RelativeError, Solved};
 use crate::scores::Scoring;
 use crate::stats::ActivationStats;
 
@@ -48,6 +48,9 @@ pub struct UpdateTask<'a, T: Real> {
     pub pattern: &'a dyn SparsityPattern<T>,
     /// Weights that must not be pruned.
     pub protected: Option<&'a Mask>,
+    /// Factors of the Gram matrix that earlier steps made.
+    #[cfg(feature = "second-order")]
+    pub(crate) factors: &'a second_order::Factors<T>,
     /// Rounds values to the type the weights are stored in, unless that is `T` itself.
     pub round: Option<fn(&mut [T])>,
 }
@@ -116,8 +119,12 @@ pub struct Updated<T> {
     /// `tr(ΔW G ΔWᵀ) / tr(W G Wᵀ)`, to be reported; `None` if it was not measured, or if the output
     /// of the layer is zero.
     pub relative_error: Option<RelativeError>,
-    /// The damping used, as a multiple of the mean of the diagonal of G.
+    /// The same of the weights that best give the target, where there was one.
+    pub target_error: Option<RelativeError>,
+    /// The damping used, as a multiple of the mean of the diagonal of G or of its entries.
     pub damping: Option<f64>,
+    /// What an iterative solver did, if there was one.
+    pub solved: Option<Solved>,
 }
 
 impl<T> Updated<T> {
@@ -128,7 +135,9 @@ impl<T> Updated<T> {
             difference,
             mask,
             relative_error: None,
+            target_error: None,
             damping: None,
+            solved: None,
         }
     }
 }

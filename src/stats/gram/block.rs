@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayRef2, s};
 use num_traits::Float;
 
 use crate::element::{Element, Real, widened};
-use crate::linalg::{Backend, Panel, add_product};
+use crate::linalg::{Backend, Panel, PanelMut, Store, add_product, add_to};
 use crate::parallel;
 
 /// Tokens of a full block.
@@ -100,6 +100,24 @@ impl<T: Real> Block<T> {
         }
     }
 
+    /// Adds the product of these features with those of a block of the same tokens, which has so
+    /// many columns, to `sums`.
+    pub(super) fn add_cross_product(
+        &self,
+        backend: Backend,
+        other: &Self,
+        sums: &mut [f64],
+        columns: usize,
+    ) {
+        let (y, x) = (&self.values, &other.values);
+        if self.fits() && other.fits() {
+            add_cross(backend, y, x, self.tokens, sums, columns);
+        } else {
+            let [y, x] = [y, x].map(|run| run.iter().map(|x| x.as_f64()).collect::<Vec<_>>());
+            add_cross(backend, &y, &x, self.tokens, sums, columns);
+        }
+    }
+
     /// Whether no sum of products overflows, and none of a feature with itself loses digits because
     /// its terms are too small.
     fn fits(&self) -> bool {
@@ -156,6 +174,32 @@ impl<T: Real> Block<T> {
     /// All tokens, as [`push`](Self::push) takes them.
     pub(super) fn all(&self) -> Vec<(usize, f64)> {
         (0..self.tokens).map(|token| (token, 1.0)).collect()
+    }
+}
+
+/// Adds `Y · Xᵀ` of so many tokens to sums, some rows at a time.
+fn add_cross<T: Real>(
+    backend: Backend,
+    y: &[T],
+    x: &[T],
+    tokens: usize,
+    sums: &mut [f64],
+    columns: usize,
+) {
+    /// Rows whose product is computed together.
+    const ROWS: usize = 192;
+    let [y, x] = [y, x].map(|run| Panel::new(run, TOKENS).columns_of(0..tokens));
+    let mut product = vec![T::zero(); ROWS * columns];
+    for (i, sums) in sums.chunks_mut(ROWS * columns).enumerate() {
+        let rows = i * ROWS..i * ROWS + sums.len() / columns;
+        let product = &mut product[..sums.len()];
+        backend.operations::<T>().product_with_transposed(
+            Store::Replace,
+            PanelMut::new(product, columns),
+            y.rows_of(rows),
+            x,
+        );
+        add_to(sums, product);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod algebra;
 mod block;
+mod cross;
 mod energy;
 mod layer_stats;
 #[cfg(any(feature = "serde", feature = "safetensors"))]
@@ -21,6 +22,7 @@ use crate::linalg::{Backend, LowerTriangle, Symmetric};
 use crate::matrix::zeros;
 use crate::number::{Family, RealNumber};
 use block::Block;
+pub use cross::CrossProducts;
 pub use layer_stats::LayerStats;
 #[cfg(any(feature = "serde", feature = "safetensors"))]
 pub(super) use stored::StoredGram;

@@ -7,17 +7,16 @@ mod tile;
 
 use block::Sweep;
 
-use super::{UpdateTask, Updated, WeightUpdate};
+use super::zeroed::zeroed;
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
 use crate::linalg::{Backend, Damping};
-use crate::mask::Mask;
 use crate::matrix::read_all;
 use crate::metric::obs::DAMPING;
-use crate::parallel;
 use crate::pattern::ComparisonGroup;
 use crate::stats::ActivationStats;
 use crate::stats::gram::required_gram;
+use crate::update::{UpdateTask, Updated, WeightUpdate};
 
 /// The weights that stay make up for those that go, as the "optimal brain surgeon" would.
 ///
@@ -165,53 +164,23 @@ impl<T: Real> WeightUpdate<T> for ObsSweep {
         }
         let (_, columns) = task.weights.dim();
         let gram = required_gram(task.stats, "obs sweep", task.weights.dim())?;
-        let factor = gram.factor::<T>(self.backend, self.damping)?;
+        let factor = task.factor(gram, self.backend, self.damping)?;
         let dense = read_all(task.weights)?;
         let diagonal = factor.diagonal();
         let prepared = task.prepare(Some(&diagonal))?;
         let energies = gram.sums_of_squares();
         let dead: Vec<bool> = energies.iter().map(|&energy| energy == 0.0).collect();
-        let zeroed = self.zeroed(task, &dense, &dead)?;
-        let zeroed = (zeroed.count() > 0).then_some(&zeroed);
+        let zeroed = zeroed(task, &dense, &dead, self.keep_zeros)?;
         let sweep = Sweep {
             task,
             factor: &factor,
-            scoring: task.scoring(&prepared).zeroed(zeroed),
+            scoring: task.scoring(&prepared).zeroed(zeroed.as_ref()),
             dead,
-            zeroed,
+            zeroed: zeroed.as_ref(),
             scale: inverse_power_of_two(task.largest.as_f64()),
         };
         let together = task.pattern.comparison().map_or(1, ComparisonGroup::width);
         let block = self.block_size.div_ceil(together).saturating_mul(together);
         sweep.run(gram, dense, block.min(columns)).map(Some)
-    }
-}
-
-impl ObsSweep {
-    /// The weights that become zero, or stay so, whatever metric and pattern say.
-    fn zeroed<T: Real>(
-        &self,
-        task: &UpdateTask<'_, T>,
-        dense: &[T],
-        dead: &[bool],
-    ) -> Result<Mask> {
-        let (rows, columns) = task.weights.dim();
-        let mut zeroed = Mask::none(rows, columns)?;
-        let any_dead = dead.contains(&true);
-        let work = zeroed.rows_mut().into_iter().enumerate();
-        parallel::map(
-            work.zip(dense.chunks_exact(columns)).collect(),
-            || (),
-            |(), ((row, mut marks), weights)| {
-                let any_zero = weights.iter().fold(false, |any, w| any | w.is_zero());
-                if any_dead || (self.keep_zeros && any_zero) {
-                    marks.fill(|column| {
-                        (self.keep_zeros && weights[column].is_zero())
-                            || (dead[column] && !task.is_protected(row, column))
-                    });
-                }
-            },
-        );
-        Ok(zeroed)
     }
 }
