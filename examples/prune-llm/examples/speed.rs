@@ -12,14 +12,11 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use indicatif::ProgressBar;
 use prune_llm::{
+    Progress,
+    calibrate::{HiddenStates, Sequences},
     cli::{Cli, Job},
-    hidden::HiddenStates,
-    input::Location,
-    model::{Model, Unobserved},
-    progress::Progress,
-    run::run,
-    setup::Texts,
-    text::Sequences,
+    job::{Texts, prune},
+    model::{Location, Model, Unobserved},
 };
 use std::time::{Duration, Instant};
 
@@ -34,7 +31,7 @@ fn main() -> Result<()> {
     };
     // One before and one after, since what else the machine does may change in between.
     let before = pass(&input.model, &texts)?;
-    let report = run(&args, progress)?;
+    let report = prune(&args, progress)?;
     let after = pass(&input.model, &texts)?;
 
     let bare = (before + after).as_secs_f64();

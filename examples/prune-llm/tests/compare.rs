@@ -6,9 +6,10 @@ use candle_core::DType;
 use clap::Parser;
 use common::{Fixture, assert_says, config, tensors};
 use prune_llm::{
+    Progress,
     cli::{Cli, Job},
-    compare::{Comparison, compare},
-    progress::Progress,
+    job::compare,
+    report::Comparison,
 };
 use serde_json::{Value, json};
 use std::fs;
