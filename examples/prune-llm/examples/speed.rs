@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let Job::Prune(args) = Cli::parse().job() else {
         bail!("only pruning is measured");
     };
-    let progress = Progress::new();
+    let progress = Progress::default();
     let input = Location::find(args.input.data.model.as_deref(), progress)?.open()?;
     let Some(texts) = Texts::read(&args.input, &input.tokenizer)?.calibration else {
         bail!("give the calibration text as a file");

@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     let [folder, text, windows, length] = arguments.as_slice() else {
         anyhow::bail!(usage);
     };
-    let input = Location::find(Some(folder), Progress::hidden())?.open()?;
+    let input = Location::find(Some(folder), Progress::Hidden)?.open()?;
     let (windows, length) = (
         windows.parse().context(usage)?,
         length.parse().context(usage)?,

@@ -80,7 +80,6 @@ pub struct Cli {
 
 impl Cli {
     /// What to do: to prune, where no subcommand says otherwise.
-    #[must_use]
     pub fn job(self) -> Job {
         self.job.unwrap_or(Job::Prune(self.prune))
     }
@@ -178,7 +177,6 @@ pub struct PruneArgs {
 
 impl PruneArgs {
     /// How to prune.
-    #[must_use]
     pub fn recipe(&self) -> Recipe {
         Recipe {
             method: self.method,

@@ -9,6 +9,12 @@
 //! - [`plan`] says which layers are pruned, and how;
 //! - [`model`] reads, runs and writes models, with one file for each family of them.
 
+#![allow(
+    clippy::missing_errors_doc,
+    clippy::must_use_candidate,
+    reason = "errors are messages to the program's user, and only the program and its tests call this"
+)]
+
 pub mod calibrate;
 pub mod cli;
 pub mod job;

@@ -9,7 +9,7 @@ use prune_llm::{
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let progress = Progress::new();
+    let progress = Progress::default();
     let result = match Cli::parse().job() {
         Job::Prune(args) if args.dry_run => job::dry_run(&args, progress),
         Job::Prune(args) => job::prune(&args, progress).map(drop),

@@ -424,8 +424,7 @@ fn line_ends_do_not_matter() {
 fn sampled_text_follows_the_seed() {
     let fixture = Fixture::new(&config(), &tensors(DType::F32));
     let model = load(&fixture.model()).model;
-    let sample =
-        |count, seed| sample::texts(&model, 0..count, 12, seed, Progress::hidden()).unwrap();
+    let sample = |count, seed| sample::texts(&model, 0..count, 12, seed, Progress::Hidden).unwrap();
     let texts = sample(3, 1);
     assert_eq!(texts, sample(3, 1));
     assert_ne!(texts, sample(3, 2));
@@ -483,7 +482,7 @@ fn magnitude_uses_calibration_only_to_report() {
         output.to_str().unwrap(),
     ])
     .unwrap();
-    let without = prune_llm::job::prune(&args, Progress::hidden()).unwrap();
+    let without = prune_llm::job::prune(&args, Progress::Hidden).unwrap();
     assert!(
         without
             .layers

@@ -103,7 +103,7 @@ fn no_text_is_needed() {
     let Job::Compare(args) = Cli::try_parse_from(line).unwrap().job() else {
         panic!("another job than `compare`");
     };
-    let comparison = compare(&args, Progress::hidden()).unwrap();
+    let comparison = compare(&args, Progress::Hidden).unwrap();
     assert_eq!(comparison.calibration.file, None);
     assert!(
         comparison

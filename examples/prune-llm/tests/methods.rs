@@ -117,7 +117,7 @@ fn an_update_calibrates_even_magnitude() {
         output.to_str().unwrap(),
     ])
     .unwrap();
-    let report = prune(&args, Progress::hidden()).unwrap();
+    let report = prune(&args, Progress::Hidden).unwrap();
     assert!(report.layers.iter().all(|layer| layer.damping.is_some()));
 }
 

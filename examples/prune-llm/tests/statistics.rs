@@ -172,7 +172,7 @@ fn sampled_texts_to_measure_on_are_held_out() {
             "--calibration-samples=3",
         ]);
         line.extend(more);
-        prune_llm::job::prune(&common::prune_args(&line).unwrap(), Progress::hidden()).unwrap()
+        prune_llm::job::prune(&common::prune_args(&line).unwrap(), Progress::Hidden).unwrap()
     };
     let stats = fixture.calibrate("stats", &[]);
     let with = run(&["--statistics", stats.to_str().unwrap()]);

@@ -29,9 +29,6 @@ enum Format {
 
 impl Files {
     /// Those that are to be used, if there are any.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open).
     pub fn given(paths: &[PathBuf], plan: &Plan) -> Result<Option<Self>> {
         let given = !paths.is_empty();
         given.then(|| Self::open(paths, plan)).transpose()
@@ -67,9 +64,6 @@ impl Files {
     }
 
     /// The statistics of a block's inputs, where the plan needs them.
-    ///
-    /// # Errors
-    /// They cannot be read, are damaged, or cannot be added up.
     pub fn block<'a>(&mut self, block: usize, plan: &'a Plan) -> Result<InputStats<'a>> {
         let mut inputs: Vec<_> = (0..plan.spec.inputs()).map(|_| None).collect();
         for input in plan.inputs(block) {

@@ -21,9 +21,6 @@ pub struct HiddenStates {
 
 impl HiddenStates {
     /// What the first block reads.
-    ///
-    /// # Errors
-    /// The texts are longer than the model allows, or hold tokens it does not know.
     pub fn embed(model: &Model, texts: &Sequences, dtype: DType) -> Result<Self> {
         // First, since it refuses texts that are too long.
         let forward = model.forward_pass(texts.length())?;
@@ -40,15 +37,11 @@ impl HiddenStates {
     }
 
     /// How many steps each pass over them takes.
-    #[must_use]
     pub fn batches(&self) -> usize {
         self.batches.len()
     }
 
     /// Shows `observer` the inputs of a block's layers.
-    ///
-    /// # Errors
-    /// When candle cannot compute, or what the observer returns.
     pub fn observe(
         &self,
         block: &Block,
@@ -63,9 +56,6 @@ impl HiddenStates {
     }
 
     /// Replaces them by what a block puts out, and shows `observer` the inputs of its layers.
-    ///
-    /// # Errors
-    /// When candle cannot compute, or what the observer returns.
     pub fn advance(
         &mut self,
         block: &Block,
@@ -88,9 +78,6 @@ impl HiddenStates {
     }
 
     /// Writes them to a file.
-    ///
-    /// # Errors
-    /// When the file system refuses.
     pub fn save(&self, path: &Path) -> Result<()> {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         let batches = || (0..).map(batch_name).zip(&self.batches);

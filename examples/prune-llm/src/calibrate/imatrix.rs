@@ -28,9 +28,6 @@ pub(super) struct Imatrix {
 
 impl Imatrix {
     /// Reads a file. Matrices outside of blocks are left out.
-    ///
-    /// # Errors
-    /// It is damaged, holds something else, or is of a model with other kinds of layers.
     pub(super) fn read(path: &Path, spec: &BlockSpec) -> Result<Self> {
         let mut reader = BufReader::new(File::open(path)?);
         let content = Content::read(&mut reader)?;
@@ -54,9 +51,6 @@ impl Imatrix {
     }
 
     /// The norms of one layer's inputs.
-    ///
-    /// # Errors
-    /// There are none.
     pub(super) fn get(&self, layer: &str) -> Result<&ColumnNorms> {
         let norms = self.layers.get(layer);
         norms.with_context(|| format!("there are no statistics of `{layer}`"))

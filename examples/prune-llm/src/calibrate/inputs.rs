@@ -19,7 +19,6 @@ pub struct InputStats<'a> {
 
 impl<'a> InputStats<'a> {
     /// Of inputs to come, where they are needed: their Gram matrices, or their norms alone.
-    #[must_use]
     pub fn new(spec: &'a BlockSpec, gram: bool, needs: impl Fn(usize) -> bool) -> Self {
         let empty = |input| match spec.features(input) {
             features if gram => Gram::new(features).into(),
@@ -35,13 +34,11 @@ impl<'a> InputStats<'a> {
     }
 
     /// Statistics of each input that were gathered before.
-    #[must_use]
     pub fn gathered(spec: &'a BlockSpec, inputs: Vec<Option<LayerStats>>) -> Self {
         Self { spec, inputs }
     }
 
     /// What the layers that read an input saw, if it is known.
-    #[must_use]
     pub fn at(&self, input: usize) -> Option<&LayerStats> {
         self.inputs.get(input)?.as_ref()
     }

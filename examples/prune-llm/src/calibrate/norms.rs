@@ -25,7 +25,6 @@ pub struct InputNorms {
 
 impl InputNorms {
     /// How many times the median the largest norm is; `None` where most features are dead.
-    #[must_use]
     pub fn ratio(&self) -> Option<f64> {
         (self.median > 0.0).then(|| self.largest / self.median)
     }

@@ -46,7 +46,6 @@ impl Sequences {
     }
 
     /// Sequences of tokens, each cut to `length`.
-    #[must_use]
     pub fn cut(sequences: &[Vec<u32>], length: usize) -> Self {
         Self {
             tokens: sequences
@@ -58,13 +57,11 @@ impl Sequences {
     }
 
     /// Tokens in each sequence.
-    #[must_use]
     pub fn length(&self) -> usize {
         self.length
     }
 
     /// How many sequences there are.
-    #[must_use]
     pub fn count(&self) -> usize {
         self.tokens.len() / self.length
     }
@@ -89,7 +86,6 @@ impl Sequences {
     }
 
     /// How many tokens a batch has, but for the last one.
-    #[must_use]
     pub fn tokens_per_batch(&self) -> usize {
         (TOKENS_PER_BATCH / self.length).max(1) * self.length
     }

@@ -30,7 +30,6 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// The fraction of weights that are zero, over all layers.
-    #[must_use]
     pub(crate) fn sparsity(&self) -> f64 {
         let weights: usize = self.reports().map(|r| r.rows() * r.columns()).sum();
         let zeros: usize = self.reports().map(LayerReport::zeros).sum();
@@ -70,9 +69,6 @@ pub(crate) struct Done {
 
 impl Done {
     /// Nothing yet.
-    ///
-    /// # Errors
-    /// The calibration texts are longer than the model allows, or hold tokens it does not know.
     pub(crate) fn nothing(model: &Model, calibration: Option<&Sequences>) -> Result<Self> {
         let hidden = calibration.map(|texts| HiddenStates::embed(model, texts, model.dtype()?));
         Ok(Self {
@@ -85,9 +81,6 @@ impl Done {
 /// Is handed every block that is finished.
 pub(crate) trait Sink {
     /// `done.blocks` counts this block too, and `done.hidden` is what it puts out.
-    ///
-    /// # Errors
-    /// Whatever stops the pruning.
     fn finished(&mut self, block: &Block, done: &Done) -> Result<()>;
 }
 

@@ -31,10 +31,10 @@ pub fn calibrate(args: &CalibrateArgs, progress: Progress) -> Result<()> {
     let location = Location::find(args.data.model.as_deref(), progress)?;
     let output = match &args.output {
         Some(file) => file.clone(),
-        None => default_file(location.name(), args.gram),
+        None => default_file(&location.name, args.gram),
     };
     staging::check_file(&output)?;
-    let path = location.path().to_owned();
+    let path = location.path.clone();
     let input = location.open()?;
     let given = given_text(args, &input)?;
     let settings = settings::calibrate(args, &path, given.as_ref())?;

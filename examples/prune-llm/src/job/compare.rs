@@ -18,9 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Prunes one model by every method and measures what is left of it; prints results on
 /// standard output.
-///
-/// # Errors
-/// Whatever keeps it from finishing, with what to do about it.
 pub fn compare(args: &CompareArgs, progress: Progress) -> Result<Comparison> {
     let start = Instant::now();
     for file in [&args.json, &args.markdown].into_iter().flatten() {

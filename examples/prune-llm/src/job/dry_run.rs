@@ -5,9 +5,6 @@ use crate::{calibrate::Files, cli::PruneArgs, model::Location, plan::Plan, util:
 use anyhow::Result;
 
 /// Lists on standard output what a job would do with every layer.
-///
-/// # Errors
-/// What would keep the job from beginning.
 pub fn dry_run(args: &PruneArgs, progress: Progress) -> Result<()> {
     let location = Location::find(args.input.data.model.as_deref(), progress)?;
     let output = output_folder(args, &location)?;

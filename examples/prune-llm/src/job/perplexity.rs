@@ -18,9 +18,6 @@ const HIDDEN_BYTES: usize = 1 << 28;
 /// exp of the mean negative log likelihood of every token but the first of each window.
 ///
 /// Reads the model once for as many windows as fit into a fixed amount of memory.
-///
-/// # Errors
-/// The windows are longer than the model allows, or hold tokens it does not know.
 pub(crate) fn perplexity(model: &Model, windows: &Sequences, progress: Progress) -> Result<f64> {
     let batch = windows.tokens_per_batch() * model.config().hidden_size * size_of::<f32>();
     let batches = windows.batches().count();
@@ -51,9 +48,6 @@ pub(crate) struct Evaluation<'a> {
 
 impl<'a> Evaluation<'a> {
     /// Before the first block.
-    ///
-    /// # Errors
-    /// The windows are longer than the model allows, or hold tokens it does not know.
     pub(crate) fn begin(model: &Model, windows: &'a Sequences) -> Result<Self> {
         Ok(Self {
             windows,
@@ -62,17 +56,11 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Runs the next block.
-    ///
-    /// # Errors
-    /// When candle cannot compute.
     pub(crate) fn advance(&mut self, block: &Block, bar: &ProgressBar) -> Result<()> {
         self.hidden.advance(block, &mut Unobserved, bar)
     }
 
     /// The perplexity, after the last block.
-    ///
-    /// # Errors
-    /// When the output head cannot be read.
     pub(crate) fn perplexity(&self, model: &Model) -> Result<f64> {
         let loss = self.loss(model, &ProgressBar::hidden())?;
         Ok(from_loss(loss, self.windows))

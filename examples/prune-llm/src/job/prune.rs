@@ -21,7 +21,6 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashSet, fs, path::PathBuf, time::Instant};
-use tokenizers::Tokenizer;
 
 /// What both models are asked to continue.
 const PROMPT: &str = "The three most important things to know about the ocean are";
@@ -49,9 +48,6 @@ struct Dense {
 
 /// Measures, prunes, measures again, writes; prints results on standard output. Resumes the same job
 /// where it was stopped.
-///
-/// # Errors
-/// Whatever keeps it from finishing, with what to do about it.
 pub fn prune(args: &PruneArgs, progress: Progress) -> Result<Report> {
     let start = Instant::now();
     let location = Location::find(args.input.data.model.as_deref(), progress)?;
@@ -59,7 +55,7 @@ pub fn prune(args: &PruneArgs, progress: Progress) -> Result<Report> {
     for path in [&args.report, &args.html].into_iter().flatten() {
         staging::check_file(path)?;
     }
-    let path = location.path().to_owned();
+    let path = location.path.clone();
     let input = location.open()?;
     let model = &input.model;
     let plan = Plan::new(model.spec(), model.blocks(), args.recipe(), &args.layers)?;
@@ -269,7 +265,20 @@ impl Job<'_> {
 
     /// What a model puts after the prompt, on one line.
     fn continuation(&self, model: &Model) -> Result<String> {
-        continuation(model, &self.input.tokenizer, self.args.continuation)
+        if self.args.continuation == 0 {
+            return Ok(String::new());
+        }
+        let tokenizer = &self.input.tokenizer;
+        let mut tokens = tokenizer::tokens(tokenizer, PROMPT)?;
+        tokens.extend(sample::continuation(
+            model,
+            &tokens,
+            self.args.continuation,
+        )?);
+        // All of it, since a decoder may drop the space that a text begins with.
+        let text = tokenizer::text(tokenizer, &tokens)?;
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        Ok(line.strip_prefix(PROMPT).unwrap_or(&line).to_owned())
     }
 }
 
@@ -368,11 +377,11 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
 pub(super) fn output_folder(args: &PruneArgs, location: &Location) -> Result<PathBuf> {
     let output = match &args.output {
         Some(folder) => folder.clone(),
-        None => default_folder(location.name(), &args.recipe()),
+        None => default_folder(&location.name, &args.recipe()),
     };
     check_output(&output)?;
     ensure!(
-        output.canonicalize().ok().as_deref() != Some(location.path()),
+        output.canonicalize().ok().as_deref() != Some(&*location.path),
         "the output folder `{}` is where the model is read from; choose another with `--output`",
         output.display()
     );
@@ -382,18 +391,6 @@ pub(super) fn output_folder(args: &PruneArgs, location: &Location) -> Result<Pat
 fn default_folder(model: &str, recipe: &Recipe) -> PathBuf {
     let pattern = recipe.pattern.to_string().replace(':', "-");
     PathBuf::from(format!("{model}-{}-{pattern}", recipe.name()))
-}
-
-fn continuation(model: &Model, tokenizer: &Tokenizer, length: usize) -> Result<String> {
-    if length == 0 {
-        return Ok(String::new());
-    }
-    let mut tokens = tokenizer::tokens(tokenizer, PROMPT)?;
-    tokens.extend(sample::continuation(model, &tokens, length)?);
-    // All of it, since a decoder may drop the space that a text begins with.
-    let text = tokenizer::text(tokenizer, &tokens)?;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(line.strip_prefix(PROMPT).unwrap_or(&line).to_owned())
 }
 
 #[cfg(test)]

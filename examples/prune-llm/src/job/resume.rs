@@ -106,13 +106,11 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     }
 
     /// How many blocks are finished.
-    #[must_use]
     pub(crate) fn blocks(&self) -> usize {
         self.state.blocks
     }
 
     /// What else is finished.
-    #[must_use]
     pub(crate) fn work(&self) -> &W {
         &self.state.work
     }
@@ -123,7 +121,6 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     }
 
     /// Where the output is, as far as it is written. Without it nothing is resumed.
-    #[must_use]
     pub(crate) fn result(&self) -> PathBuf {
         self.folder.join(RESULT)
     }
@@ -173,7 +170,6 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
 
     /// The message for work that stopped with an error. What is finished stays where that may
     /// help, and is removed where it cannot.
-    #[must_use]
     pub(crate) fn stopped(self, error: Error) -> Error {
         if may_get_further(&error) {
             return error.context(self.how_to_resume());
@@ -185,7 +181,6 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     }
 
     /// How to resume.
-    #[must_use]
     pub(crate) fn how_to_resume(&self) -> String {
         format!(
             "stopped; once the cause is gone, the same command resumes from what is finished, in \
@@ -195,9 +190,6 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     }
 
     /// Moves a finished folder to where it belongs, in place of what may be there, and clears up.
-    ///
-    /// # Errors
-    /// When the file system refuses.
     pub(crate) fn publish(self, output: &Path) -> Result<()> {
         check_output(output)?;
         staging::sync_folder(&self.result())?;
@@ -206,9 +198,6 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     }
 
     /// Removes the folder of the work.
-    ///
-    /// # Errors
-    /// When the file system refuses.
     pub(crate) fn discard(self) -> Result<()> {
         // Without the state there is nothing to resume, whatever else is left.
         fs::remove_file(self.folder.join(STATE))

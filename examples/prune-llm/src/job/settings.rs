@@ -23,9 +23,6 @@ pub(crate) type Settings = Vec<(String, String)>;
 ///
 /// Weights are too large to be read for this; a file of weights counts as the same if its size and
 /// the time of its last change are.
-///
-/// # Errors
-/// The model's files cannot be looked at.
 pub(crate) fn prune(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Settings> {
     let PruneArgs {
         input,
@@ -67,9 +64,6 @@ pub(crate) fn prune(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Sett
 }
 
 /// The settings of calibrating the model at `path` on this text, if it is given.
-///
-/// # Errors
-/// As for [`prune`].
 pub(crate) fn calibrate(
     args: &CalibrateArgs,
     path: &Path,

@@ -31,9 +31,6 @@ pub struct Texts {
 
 impl Texts {
     /// Reads those that are given as files.
-    ///
-    /// # Errors
-    /// A file cannot be read, or is too short.
     pub fn read(args: &InputArgs, tokenizer: &Tokenizer) -> Result<Self> {
         let data = &args.data;
         let read = |file: &Option<PathBuf>, count, length| {
@@ -52,9 +49,6 @@ impl Texts {
     }
 
     /// Samples those that there is no file for and that are needed.
-    ///
-    /// # Errors
-    /// The texts are longer than the model allows.
     pub fn sample(
         &self,
         args: &InputArgs,
@@ -106,9 +100,6 @@ impl Texts {
     }
 
     /// What to measure on.
-    ///
-    /// # Errors
-    /// It has neither been read nor sampled.
     pub fn evaluation(&self) -> Result<&Sequences> {
         self.evaluation
             .as_ref()
@@ -129,9 +120,6 @@ pub(crate) fn announce(input: &Input, calibration: Option<&Sequences>) {
 }
 
 /// Measures the dense model; prints the result on standard output.
-///
-/// # Errors
-/// The model cannot be read, or the text does not fit it.
 pub(crate) fn dense_perplexity(
     model: &Model,
     evaluation: &Sequences,

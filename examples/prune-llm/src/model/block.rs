@@ -13,9 +13,6 @@ use std::fmt;
 pub trait ForwardPass: fmt::Debug {
     /// The output of `pass`'s block for `x`, both `[sequences, tokens, hidden]` in f32. Before
     /// the layers that read an input run, it goes to [`Pass::observe`].
-    ///
-    /// # Errors
-    /// When candle cannot compute, or what the pass returns.
     fn block(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor>;
 }
 
@@ -23,9 +20,6 @@ pub trait ForwardPass: fmt::Debug {
 pub trait Observer {
     /// The layers of the block's [`readers`](BlockSpec::readers) of `input` are about to read `x`,
     /// contiguous f32 `[sequences, tokens, features]`.
-    ///
-    /// # Errors
-    /// Whatever stops the pass.
     fn input(&mut self, input: usize, x: &Tensor) -> Result<()>;
 }
 
@@ -81,15 +75,11 @@ impl Block {
     }
 
     /// A linear layer's weights, `[outputs, inputs]`, by its place in the list of layers.
-    #[must_use]
     pub fn weight(&self, layer: usize) -> &Tensor {
         &self.layers[layer].weight
     }
 
     /// The block to compute with: in f32. Weights stored in f32 are shared, not copied.
-    ///
-    /// # Errors
-    /// When candle cannot convert.
     pub fn widened(&self) -> Result<Self> {
         let mut block = self.clone();
         let layers = block.layers.iter_mut();
@@ -104,9 +94,6 @@ impl Block {
 
     /// Runs the block on `[sequences, tokens, hidden]` and shows `observer` the input of every
     /// linear layer.
-    ///
-    /// # Errors
-    /// When candle cannot compute, or what the observer returns.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -117,9 +104,6 @@ impl Block {
     }
 
     /// Runs the block on the tokens that follow those in the cache.
-    ///
-    /// # Errors
-    /// When candle cannot compute, or the cache is full.
     pub fn extend(
         &self,
         x: &Tensor,
@@ -134,9 +118,6 @@ impl Block {
 
     /// Shows `observer` the same as [`forward`](Self::forward), without the output of the last
     /// layers, which nothing in the block reads.
-    ///
-    /// # Errors
-    /// When candle cannot compute, or what the observer returns.
     pub fn observe(
         &self,
         x: &Tensor,
@@ -204,9 +185,6 @@ impl Pass<'_> {
     }
 
     /// Shows what the layers that read `input` are about to read.
-    ///
-    /// # Errors
-    /// What the observer returns, and [`Ended`] where no more is wanted.
     pub(super) fn observe(&mut self, input: usize, x: &Tensor) -> Result<()> {
         self.observer.input(input, x)?;
         if self.end == Some(input) {

@@ -38,9 +38,6 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D
 
 impl Config {
     /// The same fields from a GGUF file.
-    ///
-    /// # Errors
-    /// One is missing or malformed.
     pub(super) fn from_gguf(file: &Container) -> Result<Self> {
         let metadata = &file.metadata;
         let vocab_size = file
@@ -60,9 +57,6 @@ impl Config {
     }
 
     /// Refuses sizes that no model has, before anything is allocated for them.
-    ///
-    /// # Errors
-    /// Names the field and its value.
     pub(super) fn check(&self) -> Result<()> {
         check_sizes(&[
             ("hidden_size", self.hidden_size),
@@ -103,9 +97,6 @@ impl Config {
 }
 
 /// Refuses sizes that no model has: products of two are formed further on, and none may overflow.
-///
-/// # Errors
-/// Names the field and its value.
 pub(super) fn check_sizes(sizes: &[(&str, usize)]) -> Result<()> {
     for (name, value) in sizes {
         ensure!(

@@ -23,15 +23,9 @@ pub(super) trait Architecture: fmt::Debug + Sync {
     fn gguf(&self) -> Option<&'static str>;
 
     /// A model by the fields of its `config.json`.
-    ///
-    /// # Errors
-    /// A field is missing, impossible or asks for what is not supported.
     fn read_json(&'static self, fields: Value) -> Result<Rc<dyn Family>>;
 
     /// A model by the metadata and the tensors of its GGUF file.
-    ///
-    /// # Errors
-    /// Something is missing, impossible or not supported.
     fn read_gguf(&'static self, file: &Container) -> Result<Rc<dyn Family>>;
 }
 
@@ -46,15 +40,9 @@ pub trait Family: fmt::Debug + Any {
     fn to_json(&self, dtype: DType) -> Value;
 
     /// Everything the blocks compute, for texts of up to `positions` tokens.
-    ///
-    /// # Errors
-    /// When candle cannot build a tensor.
     fn forward_pass(&self, positions: usize) -> candle_core::Result<Box<dyn ForwardPass>>;
 
     /// The norm after the last block, its weight in f32.
-    ///
-    /// # Errors
-    /// When candle cannot compute.
     fn final_norm(&self, x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor>;
 
     /// Bytes that one token of one text takes in the cache of one block.

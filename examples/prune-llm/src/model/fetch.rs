@@ -33,9 +33,6 @@ const ALTERNATIVES: &str = "what you can do instead: give a model you have with 
 
 /// The path of SmolLM2-135M-Instruct as GGUF in the user's cache folder, fetched if it is not
 /// there or damaged.
-///
-/// # Errors
-/// Says what is missing for fetching it, and what can be done instead.
 pub(crate) fn default_model(progress: Progress) -> Result<PathBuf> {
     let cache = dirs::cache_dir()
         .with_context(|| format!("this system has no cache folder; {ALTERNATIVES}"))?;
@@ -101,7 +98,6 @@ fn last_line(output: &[u8]) -> String {
 }
 
 /// Whether this reads as the id of a model on the hub: an owner and a name.
-#[must_use]
 pub(crate) fn is_hub_id(model: &str) -> bool {
     let plain = |part: &str| {
         !part.is_empty()
@@ -116,9 +112,6 @@ pub(crate) fn is_hub_id(model: &str) -> bool {
 }
 
 /// The folder of a model from the Hugging Face Hub, in the hub's own cache.
-///
-/// # Errors
-/// Says why it cannot be had.
 pub(crate) fn from_hub(id: &str, progress: Progress) -> Result<PathBuf> {
     fetch_from_hub(id, progress).map_err(|error| {
         anyhow!(

@@ -30,8 +30,10 @@ pub struct Input {
 /// Where a model is, found out before anything slow happens.
 #[derive(Debug)]
 pub struct Location {
-    name: String,
-    path: PathBuf,
+    /// The model's short name.
+    pub name: String,
+    /// The file or folder.
+    pub path: PathBuf,
 }
 
 impl Location {
@@ -74,22 +76,7 @@ impl Location {
         })
     }
 
-    /// The model's short name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The file or folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Opens the model. Its weights are read when their turn comes.
-    ///
-    /// # Errors
-    /// It is damaged, incomplete, or of an architecture that is not supported.
     pub fn open(self) -> Result<Input> {
         let context = format!("cannot use the model `{}`", self.path.display());
         self.read().context(context)
@@ -120,9 +107,6 @@ impl Location {
 }
 
 /// Opens a Hugging Face folder, with the files beside its weights.
-///
-/// # Errors
-/// Something is missing or damaged, or the model is not supported.
 pub fn open_folder(folder: &Path) -> Result<(Model, Companions)> {
     let text = config_text(folder)?;
     let family = families::from_json(&text)

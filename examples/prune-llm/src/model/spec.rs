@@ -28,13 +28,11 @@ pub struct LayerSpec {
 
 impl LayerSpec {
     /// The full name of the module in the block of this index.
-    #[must_use]
     pub fn full_name(&self, block: usize) -> String {
         module_name(block, self.name)
     }
 
     /// The full name of the weights.
-    #[must_use]
     pub fn weight_name(&self, block: usize) -> String {
         tensor_name(block, self.name, "weight")
     }
@@ -60,7 +58,6 @@ pub struct BlockSpec {
 
 impl BlockSpec {
     /// How many inputs the layers read.
-    #[must_use]
     pub fn inputs(&self) -> usize {
         self.layers.last().map_or(0, |layer| layer.input + 1)
     }
@@ -72,13 +69,11 @@ impl BlockSpec {
     }
 
     /// The names of the layers that read an input.
-    #[must_use]
     pub fn reader_names(&self, input: usize) -> Vec<&'static str> {
         self.readers(input).map(|(_, layer)| layer.name).collect()
     }
 
     /// How many features an input has.
-    #[must_use]
     pub fn features(&self, input: usize) -> usize {
         self.readers(input)
             .next()
@@ -86,7 +81,6 @@ impl BlockSpec {
     }
 
     /// The number of weights in all layers.
-    #[must_use]
     pub fn weights(&self) -> usize {
         let shapes = self.layers.iter().map(|layer| layer.shape);
         shapes.map(|(rows, columns)| rows * columns).sum()
@@ -109,7 +103,6 @@ impl BlockSpec {
     }
 
     /// The layer of a module that GGUF files call so.
-    #[must_use]
     pub fn layer_of_gguf(&self, part: &str) -> Option<&LayerSpec> {
         self.layers.iter().find(|layer| layer.gguf == part)
     }
@@ -127,7 +120,6 @@ impl BlockSpec {
 }
 
 /// The block and the module of a layer's full name.
-#[must_use]
 pub fn place(name: &str) -> Option<(usize, &str)> {
     let rest = name.strip_prefix(BLOCKS)?.strip_prefix('.')?;
     let (block, module) = rest.split_once('.')?;
@@ -143,7 +135,6 @@ pub(super) fn tensor_name(block: usize, module: &str, kind: &str) -> String {
 }
 
 /// The full name of a module of a block.
-#[must_use]
 pub fn module_name(block: usize, module: &str) -> String {
     format!("{BLOCKS}.{block}.{module}")
 }

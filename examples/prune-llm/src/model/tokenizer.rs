@@ -8,9 +8,6 @@ use tokenizers::Tokenizer;
 pub type Companions = BTreeMap<String, Vec<u8>>;
 
 /// Reads the `tokenizer.json` of a Hugging Face folder.
-///
-/// # Errors
-/// It is missing or damaged.
 pub fn from_companions(companions: &Companions) -> Result<Tokenizer> {
     let bytes = companions.get("tokenizer.json").context(
         "the folder has no `tokenizer.json`; in Python, \
@@ -20,9 +17,6 @@ pub fn from_companions(companions: &Companions) -> Result<Tokenizer> {
 }
 
 /// The tokens of a text, with none added in front or at the end.
-///
-/// # Errors
-/// The tokenizer cannot express the text.
 pub fn tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     tokenizer
         .encode_fast(text, false)
@@ -31,9 +25,6 @@ pub fn tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
 }
 
 /// The text of tokens, special ones left out.
-///
-/// # Errors
-/// The tokenizer's decoder fails.
 pub fn text(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<String> {
     tokenizer
         .decode(tokens, true)

@@ -5,7 +5,7 @@ use super::{
     compute::linear,
     config::Config,
     family::{Family, SUPPORTED},
-    files::{FileLayout, TensorSource, Unread, load},
+    files::{FileLayout, TensorSource, check, load},
     spec::{BlockSpec, EMBEDDING, FINAL_NORM, HEAD},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -33,9 +33,8 @@ impl Model {
             "the model has no `{HEAD}`, and its configuration does not tie the output head to \
              the embedding (`tie_word_embeddings`)"
         );
-        let mut unread = Unread(&*source);
         for (name, shape) in tensors(&*family) {
-            load(&mut unread, &name, shape)?;
+            check(&*source, &name, shape)?;
         }
         Ok(Self {
             source: RefCell::new(source),
@@ -44,58 +43,42 @@ impl Model {
     }
 
     /// What the model's family knows of it.
-    #[must_use]
     pub fn family(&self) -> &dyn Family {
         &*self.family
     }
 
     /// What the program has to know of any model.
-    #[must_use]
     pub fn config(&self) -> &Config {
         self.family.config()
     }
 
     /// What each block consists of.
-    #[must_use]
     pub fn spec(&self) -> &BlockSpec {
         self.family.block()
     }
 
     /// How many transformer blocks there are.
-    #[must_use]
     pub fn blocks(&self) -> usize {
         self.config().num_hidden_layers
     }
 
     /// Reads a transformer block.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
     pub fn block(&self, index: usize) -> Result<Block> {
         Block::load(index, self.spec(), &mut **self.source.borrow_mut())
     }
 
     /// Reads what turns tokens into the first block's input.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
     pub fn embedding(&self) -> Result<Embedding> {
         let table = self.load(EMBEDDING, self.config().table_shape())?;
         Ok(Embedding { table })
     }
 
     /// Reads what turns the last block's output into logits.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
     pub fn output(&self) -> Result<Output> {
         self.output_with(&self.load(self.config().head_name(), self.config().table_shape())?)
     }
 
     /// Reads both ends of the model, and what they share once.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
     pub fn ends(&self) -> Result<(Embedding, Output)> {
         let embedding = self.embedding()?;
         let output = if self.config().tie_word_embeddings {
@@ -107,25 +90,16 @@ impl Model {
     }
 
     /// The type that the model's hidden states have where it was made: that of the embedding.
-    ///
-    /// # Errors
-    /// When the type is not supported.
     pub fn dtype(&self) -> Result<DType> {
         Ok(self.source.borrow().info(EMBEDDING)?.0)
     }
 
     /// The safetensors files that a pruned copy consists of.
-    ///
-    /// # Errors
-    /// When a tensor is of a type that is not supported.
     pub fn layout(&self) -> Result<Vec<FileLayout>> {
         self.source.borrow().layout()
     }
 
     /// Writes a tensor's bytes as they are.
-    ///
-    /// # Errors
-    /// When it cannot be read or written.
     pub fn copy(&self, name: &str, to: &mut dyn Write) -> Result<()> {
         self.source.borrow_mut().copy(name, to)
     }
@@ -144,9 +118,6 @@ impl Model {
     }
 
     /// What the blocks compute, for texts of `positions` tokens.
-    ///
-    /// # Errors
-    /// When the model was not made for texts that long.
     pub fn forward_pass(&self, positions: usize) -> Result<Box<dyn ForwardPass>> {
         let limit = self.config().max_position_embeddings;
         ensure!(
@@ -166,9 +137,6 @@ pub struct Embedding {
 
 impl Embedding {
     /// Looks up texts of equal length: `[sequences, tokens, hidden]` in f32.
-    ///
-    /// # Errors
-    /// A token that is not in the model's vocabulary.
     pub fn embed(&self, tokens: &[u32], sequences: usize) -> Result<Tensor> {
         let (vocabulary, width) = self.table.dims2()?;
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
@@ -197,9 +165,6 @@ pub struct Output {
 
 impl Output {
     /// Logits `[sequences, tokens, vocabulary]`.
-    ///
-    /// # Errors
-    /// When candle cannot compute.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.family.final_norm(&x.contiguous()?, &self.norm)?;
         Ok(linear(&x, &self.head)?)

@@ -53,7 +53,6 @@ impl Plan {
     }
 
     /// All layers alike.
-    #[must_use]
     pub fn uniform(spec: &BlockSpec, blocks: usize, recipe: Recipe) -> Self {
         let block = vec![Some(recipe.pattern); spec.layers.len()];
         Self {
@@ -64,7 +63,6 @@ impl Plan {
     }
 
     /// How many blocks the model has.
-    #[must_use]
     pub fn blocks(&self) -> usize {
         self.patterns.len()
     }
@@ -86,7 +84,6 @@ impl Plan {
     }
 
     /// Whether a layer that reads this input is pruned.
-    #[must_use]
     pub fn needs(&self, block: usize, input: usize) -> bool {
         self.block(block).any(|(_, layer, _)| layer.input == input)
     }

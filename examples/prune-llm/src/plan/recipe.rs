@@ -22,7 +22,6 @@ pub enum Method {
 
 impl Method {
     /// The library's metric of this name.
-    #[must_use]
     pub fn metric(self) -> Box<dyn ImportanceMetric> {
         match self {
             Self::Magnitude => Box::new(wanda::Magnitude),
@@ -32,7 +31,6 @@ impl Method {
     }
 
     /// The update that is part of the method as published.
-    #[must_use]
     pub fn own_update(self) -> Update {
         match self {
             Self::Magnitude | Self::Wanda => Update::None,
@@ -41,7 +39,6 @@ impl Method {
     }
 
     /// The name as papers write it.
-    #[must_use]
     pub fn title(self) -> &'static str {
         match self {
             Self::Magnitude => "Magnitude",
@@ -100,19 +97,16 @@ pub struct Recipe {
 
 impl Recipe {
     /// Whether pruning is impossible without calibration.
-    #[must_use]
     pub fn needs_calibration(&self) -> bool {
         self.method != Method::Magnitude || self.needs_gram()
     }
 
     /// Whether calibration has to gather Gram matrices and not norms alone.
-    #[must_use]
     pub fn needs_gram(&self) -> bool {
         self.method == Method::SparseGpt || self.update == Update::Obs
     }
 
     /// The method, and the update where it is not the method's own.
-    #[must_use]
     pub fn name(&self) -> String {
         if self.update == self.method.own_update() {
             self.method.to_string()

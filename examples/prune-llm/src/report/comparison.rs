@@ -21,7 +21,6 @@ const CONTENDERS: [(Method, Update, Pattern); 4] = [
 ];
 
 /// Every method at every one of the [`SPARSITIES`], method by method.
-#[must_use]
 pub fn recipes() -> Vec<Recipe> {
     CONTENDERS
         .iter()

@@ -47,7 +47,6 @@ pub struct ChosenLayers {
 
 impl ChosenLayers {
     /// What was chosen.
-    #[must_use]
     pub fn new(choice: &Choice) -> Self {
         fn strings(items: &[impl ToString]) -> Vec<String> {
             items.iter().map(ToString::to_string).collect()
@@ -92,7 +91,6 @@ pub struct Text {
 
 impl Text {
     /// The first `sequences` times `length` tokens of a file, or text that was sampled.
-    #[must_use]
     pub fn new(file: Option<&Path>, sequences: usize, length: usize) -> Self {
         Self {
             file: file.map(|file| file.display().to_string()),
@@ -150,25 +148,16 @@ pub struct Layer {
 
 impl Report {
     /// Writes the report, complete or not at all.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         staging::write(path, &self.to_json()?).context("cannot write the report")
     }
 
     /// The report as text.
-    ///
-    /// # Errors
-    /// When it cannot be serialized.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         json::pretty(self)
     }
 
     /// The report as text, without what differs between two runs of the same job.
-    ///
-    /// # Errors
-    /// When it cannot be serialized.
     pub fn to_record(&self) -> Result<Vec<u8>> {
         const MEASURED: [&str; 2] = ["seconds", "peak_memory_bytes"];
         let mut report = serde_json::to_value(self)?;
@@ -186,7 +175,6 @@ impl Report {
 }
 
 /// The most memory this process has held so far.
-#[must_use]
 pub fn peak_memory_bytes() -> Option<u64> {
     // Linux only; elsewhere the file is not there.
     let status = fs::read_to_string("/proc/self/status").ok()?;

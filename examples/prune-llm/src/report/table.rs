@@ -7,7 +7,6 @@ use crate::plan::Update;
 const WORDS: usize = 2;
 
 /// Perplexities with methods as rows and sparsities as columns.
-#[must_use]
 pub fn table(comparison: &Comparison) -> String {
     let dense = perplexity(comparison.dense_perplexity);
     let mut lines = vec![
@@ -34,7 +33,6 @@ pub fn table(comparison: &Comparison) -> String {
 }
 
 /// The table and what it was made from.
-#[must_use]
 pub fn document(comparison: &Comparison) -> String {
     let halves: Vec<String> = methods(comparison)
         .filter_map(|runs| runs.first())

@@ -5,9 +5,6 @@ use sha2::{Digest, Sha256};
 use std::{fmt::Write as _, fs::File, io::Read, path::Path};
 
 /// Refuses a file with another checksum.
-///
-/// # Errors
-/// It has one, or cannot be read.
 pub(crate) fn check(file: &Path, expected: &str) -> Result<()> {
     let found = sha256(file)?;
     ensure!(
@@ -20,9 +17,6 @@ pub(crate) fn check(file: &Path, expected: &str) -> Result<()> {
 }
 
 /// The SHA-256 checksum of a file, in hexadecimal.
-///
-/// # Errors
-/// When it cannot be read.
 pub(crate) fn sha256(path: &Path) -> Result<String> {
     let context = || format!("cannot read `{}`", path.display());
     let mut file = File::open(path).with_context(context)?;
@@ -38,7 +32,6 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
 }
 
 /// A checksum as it is usually written.
-#[must_use]
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string cannot fail.

@@ -28,9 +28,6 @@ pub fn with_rows<R>(
 }
 
 /// Prunes a weight matrix where it is, in the type it is stored in.
-///
-/// # Errors
-/// What the library says of the weights or the statistics.
 pub(crate) fn prune_in_place<M: ImportanceMetric, P: SparsityPattern, U: WeightUpdate>(
     weights: &Tensor,
     pruner: &Pruner<M, P, U>,

@@ -6,49 +6,34 @@ use std::{
     io::{IsTerminal, Write, stderr},
 };
 
-/// How progress is told of, on standard error.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    show: Show,
-}
-
+/// How progress is shown, on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Show {
+pub enum Progress {
     /// For a terminal.
     Bars,
     /// For a pipe or a log file.
     Lines,
-    Nothing,
+    Hidden,
+}
+
+impl Default for Progress {
+    /// Bars on a terminal, lines in a pipe or a log file.
+    fn default() -> Self {
+        if stderr().is_terminal() {
+            Self::Bars
+        } else {
+            Self::Lines
+        }
+    }
 }
 
 impl Progress {
-    /// Bars on a terminal, lines in a pipe or a log file.
-    #[must_use]
-    pub fn new() -> Self {
-        let show = if stderr().is_terminal() {
-            Show::Bars
-        } else {
-            Show::Lines
-        };
-        Self { show }
-    }
-
-    /// Silent everywhere.
-    #[must_use]
-    pub fn hidden() -> Self {
-        Self {
-            show: Show::Nothing,
-        }
-    }
-
     /// Whether bars are shown, for libraries with bars of their own.
-    #[must_use]
     pub fn has_bars(self) -> bool {
-        self.show == Show::Bars
+        self == Self::Bars
     }
 
     /// A bar of `steps` steps, gone when dropped; none where there is nothing to do.
-    #[must_use]
     pub fn bar(self, what: &'static str, steps: usize) -> ProgressBar {
         if !self.has_bars() || steps == 0 {
             return ProgressBar::hidden();
@@ -65,14 +50,14 @@ impl Progress {
 
     /// One line on what is being done, for the steps that have no bar.
     pub fn note(self, what: impl Display) {
-        if self.show != Show::Nothing {
+        if self != Self::Hidden {
             tell(what);
         }
     }
 
     /// One line for each finished block of a model, where no bar is shown.
     pub fn finished(self, blocks: usize, of: usize) {
-        if self.show == Show::Lines {
+        if self == Self::Lines {
             tell(format_args!("block {blocks} of {of} is finished"));
         }
     }
@@ -81,10 +66,4 @@ impl Progress {
 /// A closed standard error does not stop the work.
 fn tell(what: impl Display) {
     let _ = writeln!(stderr(), "{what}");
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self::new()
-    }
 }

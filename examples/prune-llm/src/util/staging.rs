@@ -8,7 +8,6 @@ use std::{
 };
 
 /// The folder that something is in.
-#[must_use]
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -17,9 +16,6 @@ pub(crate) fn parent(path: &Path) -> &Path {
 }
 
 /// Refuses a folder where a file is to be written.
-///
-/// # Errors
-/// Says that it is one.
 pub(crate) fn check_file(target: &Path) -> Result<()> {
     ensure!(
         !target.is_dir(),
@@ -42,9 +38,6 @@ pub(crate) fn write(target: &Path, contents: &[u8]) -> Result<()> {
 
 /// Lets `write` write a file under another name, and gives it its own when it is safe on disk. A
 /// file that is already there is replaced, and stays as it is if that fails.
-///
-/// # Errors
-/// What `write` returns, or the file system refuses.
 pub(crate) fn replace(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = target.with_file_name(format!(".{name}.unfinished"));
@@ -67,9 +60,6 @@ pub(crate) fn replace(target: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
 
 /// Moves a finished folder to where it belongs. A folder that is already there goes to `replaced`,
 /// or stays where it is if anything fails.
-///
-/// # Errors
-/// When the file system refuses.
 pub(crate) fn move_folder(finished: &Path, target: &Path, replaced: &Path) -> Result<()> {
     let moved = if target.is_dir() {
         fs::rename(target, replaced).and_then(|()| {
@@ -86,9 +76,6 @@ pub(crate) fn move_folder(finished: &Path, target: &Path, replaced: &Path) -> Re
 }
 
 /// Waits until the names in a folder would survive a loss of power.
-///
-/// # Errors
-/// When the file system refuses.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     let sync = || -> io::Result<()> {
         // Elsewhere a folder cannot be opened.

@@ -198,7 +198,7 @@ impl Fixture {
             line.extend(["--output", output.to_str().unwrap()].map(str::to_owned));
         }
         line.extend(self.inputs(model, more));
-        prune(&prune_args(&line)?, Progress::hidden())
+        prune(&prune_args(&line)?, Progress::Hidden)
     }
 
     /// Compares all methods on the model with the text, at a small size.
@@ -206,7 +206,7 @@ impl Fixture {
         let mut line = ["prune-llm", "compare"].map(str::to_owned).to_vec();
         line.extend(self.inputs(&self.model(), more));
         match Cli::try_parse_from(line)?.job() {
-            Job::Compare(args) => compare(&args, Progress::hidden()),
+            Job::Compare(args) => compare(&args, Progress::Hidden),
             other @ (Job::Prune(_) | Job::Calibrate(_)) => panic!("{other:?}"),
         }
     }
@@ -216,7 +216,7 @@ impl Fixture {
         let mut line = vec!["prune-llm".to_owned()];
         line.extend(self.calibrate_line(name, more));
         match Cli::try_parse_from(line).unwrap().job() {
-            Job::Calibrate(args) => calibrate(&args, Progress::hidden()).unwrap(),
+            Job::Calibrate(args) => calibrate(&args, Progress::Hidden).unwrap(),
             other => panic!("{other:?}"),
         }
         self.path(name)
@@ -387,7 +387,7 @@ pub fn tensors_in(folder: &Path) -> BTreeMap<String, Vec<f32>> {
 }
 
 pub fn load(path: &Path) -> Input {
-    Location::find(path.to_str(), Progress::hidden())
+    Location::find(path.to_str(), Progress::Hidden)
         .unwrap()
         .open()
         .unwrap()

@@ -14,9 +14,6 @@ const SCORES: usize = 8 << 20;
 /// `[sequences, kv_heads, keys, head_dim]`; the first query is the token at `position`.
 /// With a `window`, each token sees only that many, itself the last of them.
 /// The result is `[sequences, tokens, heads * head_dim]`.
-///
-/// # Errors
-/// When candle cannot compute.
 pub(crate) fn attend(
     q: &Tensor,
     k: &Tensor,
@@ -93,7 +90,6 @@ pub struct KvCache {
 
 impl KvCache {
     /// Room for `capacity` tokens of each text.
-    #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -103,21 +99,16 @@ impl KvCache {
     }
 
     /// Bytes that one token of one text takes in one block.
-    #[must_use]
     pub fn bytes_per_token(kv_heads: usize, head_dim: usize) -> usize {
         2 * kv_heads * head_dim * size_of::<f32>()
     }
 
     /// Tokens held: the position of the next one.
-    #[must_use]
     pub fn position(&self) -> usize {
         self.len
     }
 
     /// Appends `[sequences, kv_heads, tokens, head_dim]` and returns everything so far.
-    ///
-    /// # Errors
-    /// When the cache is full, or candle cannot allocate.
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
         let (sequences, kv_heads, tokens, head_dim) = keys.dims4()?;
         let (held_keys, held_values) = if let Some(held) = self.held.take() {

@@ -8,7 +8,6 @@ use rayon::prelude::*;
 ///
 /// Without a call or a branch, so that loops over it become vector instructions.
 #[inline]
-#[must_use]
 pub fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
@@ -37,7 +36,6 @@ pub fn exp(x: f32) -> f32 {
 }
 
 /// The sum of e^(x - max), in f64 so that a vocabulary's worth of terms stays exact.
-#[must_use]
 pub fn sum_exp(row: &[f32], max: f32) -> f64 {
     let mut lanes = [0f32; 16];
     row.chunks(512)
@@ -56,7 +54,6 @@ pub fn sum_exp(row: &[f32], max: f32) -> f64 {
 }
 
 /// The largest element.
-#[must_use]
 pub fn max(row: &[f32]) -> f32 {
     row.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }

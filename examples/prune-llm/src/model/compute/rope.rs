@@ -2,8 +2,8 @@
 
 use anyhow::{Context, bail, ensure};
 use candle_core::{Device, Result, Tensor};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::f64::consts::TAU;
 
 /// The frequencies that a model rotates with.
@@ -15,7 +15,8 @@ pub struct RopeConfig {
 }
 
 /// A change of the rotary frequencies, for texts longer than those the model first learned from.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
     /// All frequencies divided by one factor.
     Linear {
@@ -25,7 +26,7 @@ pub enum RopeScaling {
 }
 
 /// Llama 3.1's stretching of the slow rotary frequencies.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Llama3Scaling {
     pub factor: f64,
     pub low_freq_factor: f64,
@@ -64,9 +65,6 @@ impl RopeConfig {
     }
 
     /// Refuses what no model has.
-    ///
-    /// # Errors
-    /// Says what is impossible.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(
             self.head_dim.is_multiple_of(2),
@@ -92,26 +90,7 @@ impl RopeConfig {
         Ok(())
     }
 
-    /// The scaling as `config.json` has it.
-    #[must_use]
-    pub fn scaling_json(&self) -> Value {
-        match self.scaling {
-            None => Value::Null,
-            Some(RopeScaling::Linear { factor }) => {
-                json!({ "rope_type": "linear", "factor": factor })
-            }
-            Some(RopeScaling::Llama3(scaling)) => json!({
-                "rope_type": "llama3",
-                "factor": scaling.factor,
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_max_position_embeddings,
-            }),
-        }
-    }
-
     /// One angular frequency for every pair of features.
-    #[must_use]
     pub fn frequencies(&self) -> Vec<f32> {
         #[expect(clippy::cast_possible_truncation, reason = "the tables are f32")]
         (0..self.head_dim / 2)
@@ -124,7 +103,6 @@ impl RopeConfig {
     }
 
     /// By how much a frequency is slowed down.
-    #[must_use]
     pub fn divisor(&self, frequency: f64) -> f64 {
         match self.scaling {
             None => 1.0,
@@ -183,9 +161,6 @@ pub(crate) struct Rope {
 
 impl Rope {
     /// Tables for the first `positions` positions.
-    ///
-    /// # Errors
-    /// When candle cannot build a tensor.
     pub(crate) fn new(config: &RopeConfig, positions: usize) -> Result<Self> {
         let frequencies = config.frequencies();
         // Rounded to f32 where the reference implementations do, so that far positions agree too.
@@ -200,9 +175,6 @@ impl Rope {
     }
 
     /// Rotates `[sequences, tokens, heads, head_dim]`, the first token being at `position`.
-    ///
-    /// # Errors
-    /// When a position lies beyond the tables.
     pub(crate) fn rotate(&self, x: &Tensor, position: usize) -> Result<Tensor> {
         let tokens = x.dim(1)?;
         let cos = self.cos.narrow(0, position, tokens)?;

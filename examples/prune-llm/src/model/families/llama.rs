@@ -136,7 +136,23 @@ const SMOLLM3: Variant = Variant {
     ..LLAMA
 };
 
-// The places of layers and norms in the lists of `Llama::spec`, and the inputs that layers read.
+/// The linear layers: their names here and in GGUF files, and the input that each reads.
+const LAYERS: [(&str, &str, usize); 7] = [
+    ("self_attn.q_proj", "attn_q", ATTENTION_INPUT),
+    ("self_attn.k_proj", "attn_k", ATTENTION_INPUT),
+    ("self_attn.v_proj", "attn_v", ATTENTION_INPUT),
+    ("self_attn.o_proj", "attn_output", ATTENTION_OUTPUT),
+    ("mlp.gate_proj", "ffn_gate", MLP_INPUT),
+    ("mlp.up_proj", "ffn_up", MLP_INPUT),
+    ("mlp.down_proj", "ffn_down", MLP_HIDDEN),
+];
+
+const ATTENTION_INPUT: usize = 0;
+const ATTENTION_OUTPUT: usize = 1;
+const MLP_INPUT: usize = 2;
+const MLP_HIDDEN: usize = 3;
+
+// Places among `LAYERS`.
 const QUERY: usize = 0;
 const KEY: usize = 1;
 const VALUE: usize = 2;
@@ -145,15 +161,19 @@ const GATE: usize = 4;
 const UP: usize = 5;
 const DOWN: usize = 6;
 
+/// The norms of hidden states, and last those of the heads of queries and keys.
+const NORMS: [(&str, &str); 4] = [
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+];
+
+// Places among `NORMS`.
 const ATTENTION_NORM: usize = 0;
 const MLP_NORM: usize = 1;
 const QUERY_NORM: usize = 2;
 const KEY_NORM: usize = 3;
-
-const ATTENTION_INPUT: usize = 0;
-const ATTENTION_OUTPUT: usize = 1;
-const MLP_INPUT: usize = 2;
-const MLP_HIDDEN: usize = 3;
 
 /// A model of this family.
 #[derive(Debug)]
@@ -202,18 +222,13 @@ impl Llama {
     }
 
     fn check(&self) -> Result<()> {
-        let Sizes {
-            intermediate,
-            heads,
-            kv_heads,
-            head_dim,
-        } = self.sizes;
+        let (heads, kv_heads) = (self.sizes.heads, self.sizes.kv_heads);
         self.config.check()?;
         check_sizes(&[
-            ("intermediate_size", intermediate),
+            ("intermediate_size", self.sizes.intermediate),
             ("num_attention_heads", heads),
             ("num_key_value_heads", kv_heads),
-            ("head_dim", head_dim),
+            ("head_dim", self.sizes.head_dim),
         ])?;
         ensure!(
             heads.is_multiple_of(kv_heads),
@@ -229,71 +244,57 @@ impl Llama {
 
     fn spec(&self) -> BlockSpec {
         let hidden = self.config.hidden_size;
-        let Sizes {
-            intermediate,
-            heads,
-            kv_heads,
-            head_dim,
-        } = self.sizes;
-        let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
-        let layer = |name, gguf, shape, input, bias| LayerSpec {
-            name,
-            gguf,
-            shape,
-            input,
-            bias,
-            interleaved_heads: None,
-        };
-        let interleaved = |layer, heads| LayerSpec {
-            interleaved_heads: self.variant.interleaved.then_some(heads),
-            ..layer
-        };
-        let bias = self.attention_bias;
-        let output_bias = bias && self.variant.attention_bias != AttentionBias::QueriesKeysValues;
-        let attention = |name, gguf, rows| layer(name, gguf, (rows, hidden), ATTENTION_INPUT, bias);
-        let mlp = |name, gguf| {
-            let shape = (intermediate, hidden);
-            layer(name, gguf, shape, MLP_INPUT, self.mlp_bias)
-        };
-        let norm = |name, gguf, features| NormSpec {
-            name,
-            gguf,
-            features,
-        };
-        let mut spec = BlockSpec {
-            layers: vec![
-                interleaved(attention("self_attn.q_proj", "attn_q", queries), heads),
-                interleaved(attention("self_attn.k_proj", "attn_k", keys), kv_heads),
-                attention("self_attn.v_proj", "attn_v", keys),
-                layer(
-                    "self_attn.o_proj",
-                    "attn_output",
-                    (hidden, queries),
-                    ATTENTION_OUTPUT,
-                    output_bias,
-                ),
-                mlp("mlp.gate_proj", "ffn_gate"),
-                mlp("mlp.up_proj", "ffn_up"),
-                layer(
-                    "mlp.down_proj",
-                    "ffn_down",
-                    (hidden, intermediate),
-                    MLP_HIDDEN,
-                    self.mlp_bias,
-                ),
-            ],
-            norms: vec![
-                norm("input_layernorm", "attn_norm", hidden),
-                norm("post_attention_layernorm", "ffn_norm", hidden),
-            ],
-        };
-        if self.variant.head_norms {
-            spec.norms.extend([
-                norm("self_attn.q_norm", "attn_q_norm", head_dim),
-                norm("self_attn.k_norm", "attn_k_norm", head_dim),
-            ]);
+        let intermediate = self.sizes.intermediate;
+        let queries = self.sizes.heads * self.sizes.head_dim;
+        let keys = self.sizes.kv_heads * self.sizes.head_dim;
+        let (up, down) = ((intermediate, hidden), (hidden, intermediate));
+        let shapes = [
+            (queries, hidden),
+            (keys, hidden),
+            (keys, hidden),
+            (hidden, queries),
+            up,
+            up,
+            down,
+        ];
+        let mut layers: Vec<_> = LAYERS
+            .iter()
+            .zip(shapes)
+            .map(|(&(name, gguf, input), shape)| LayerSpec {
+                name,
+                gguf,
+                shape,
+                input,
+                bias: match input {
+                    MLP_INPUT | MLP_HIDDEN => self.mlp_bias,
+                    ATTENTION_OUTPUT => self.attention_bias && self.variant.output_bias(),
+                    _ => self.attention_bias,
+                },
+                interleaved_heads: None,
+            })
+            .collect();
+        if self.variant.interleaved {
+            layers[QUERY].interleaved_heads = Some(self.sizes.heads);
+            layers[KEY].interleaved_heads = Some(self.sizes.kv_heads);
         }
-        spec
+        let norms = NORMS.into_iter().enumerate();
+        let norms = norms.map(|(place, (name, gguf))| NormSpec {
+            name,
+            gguf,
+            features: match place {
+                QUERY_NORM | KEY_NORM => self.sizes.head_dim,
+                _ => hidden,
+            },
+        });
+        let count = if self.variant.head_norms {
+            NORMS.len()
+        } else {
+            QUERY_NORM
+        };
+        BlockSpec {
+            layers,
+            norms: norms.take(count).collect(),
+        }
     }
 
     fn eps(&self) -> f32 {
@@ -327,7 +328,7 @@ impl Family for Llama {
             "head_dim": self.sizes.head_dim,
             "rms_norm_eps": self.rms_norm_eps,
             "rope_theta": self.rope.theta,
-            "rope_scaling": self.rope.scaling_json(),
+            "rope_scaling": self.rope.scaling,
             "max_position_embeddings": config.max_position_embeddings,
             "tie_word_embeddings": config.tie_word_embeddings,
             "attention_bias": self.attention_bias,
@@ -591,6 +592,11 @@ impl Architecture for Variant {
 }
 
 impl Variant {
+    /// Whether the output projection has a bias where the others of attention have.
+    fn output_bias(&self) -> bool {
+        self.attention_bias != AttentionBias::QueriesKeysValues
+    }
+
     fn attention(&self, fields: &Fields, block: usize) -> Result<Attention> {
         let rotary = self.is_rotary(fields, block)?;
         let window = match self.window {

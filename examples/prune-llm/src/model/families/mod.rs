@@ -29,9 +29,6 @@ pub fn from_json(text: &str) -> Result<Rc<dyn Family>> {
 }
 
 /// The model in a GGUF file.
-///
-/// # Errors
-/// Something is missing or impossible, or the model is not supported.
 pub(super) fn from_gguf(file: &Container) -> Result<Rc<dyn Family>> {
     let name = file.architecture()?;
     architectures()

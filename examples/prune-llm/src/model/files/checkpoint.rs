@@ -36,7 +36,6 @@ const COMPANIONS: [&str; 10] = [
 ];
 
 /// The files of a hub repository that this program reads.
-#[must_use]
 pub fn is_wanted(file: &str) -> bool {
     let weights = Path::new(file)
         .extension()
@@ -46,9 +45,6 @@ pub fn is_wanted(file: &str) -> bool {
 }
 
 /// The text of a folder's `config.json`.
-///
-/// # Errors
-/// It is missing or cannot be read.
 pub(crate) fn config_text(folder: &Path) -> Result<String> {
     fs::read_to_string(folder.join("config.json")).with_context(|| {
         format!(
@@ -60,9 +56,6 @@ pub(crate) fn config_text(folder: &Path) -> Result<String> {
 }
 
 /// What else belongs to the model in a folder.
-///
-/// # Errors
-/// A file cannot be read.
 pub(crate) fn companions(folder: &Path, checkpoint: &Checkpoint) -> Result<Companions> {
     let mut companions = Companions::new();
     for name in COMPANIONS {
@@ -237,9 +230,6 @@ pub struct Shard {
 
 impl Shard {
     /// Reads the header.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is damaged.
     pub fn open(path: &Path) -> Result<Self> {
         Self::read_header(path)
             .with_context(|| format!("cannot read `{}` as safetensors", path.display()))
@@ -308,9 +298,6 @@ impl Shard {
     }
 
     /// Reads one tensor.
-    ///
-    /// # Errors
-    /// It is missing, of a type that is not supported, or cannot be read.
     pub fn read(&self, name: &str) -> Result<Tensor> {
         let (dtype, shape) = self.info(name)?;
         self.bytes(name)

@@ -17,9 +17,12 @@ pub(super) const MAX_HEADER: u64 = 100_000_000;
 /// A safetensors file: its header and the place of every tensor.
 #[derive(Debug, Clone)]
 pub struct FileLayout {
-    name: String,
-    header: Vec<u8>,
-    tensors: Vec<(String, Range<u64>)>,
+    /// What the file is called.
+    pub(super) name: String,
+    /// Its first bytes.
+    pub(super) header: Vec<u8>,
+    /// Every tensor and where its bytes are, in the order of the file.
+    pub(super) tensors: Vec<(String, Range<u64>)>,
 }
 
 impl FileLayout {
@@ -78,23 +81,5 @@ impl FileLayout {
             header,
             tensors,
         }
-    }
-
-    /// What the file is called.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The first bytes of the file.
-    #[must_use]
-    pub fn header(&self) -> &[u8] {
-        &self.header
-    }
-
-    /// Every tensor and where its bytes are in the file, in the order of the file.
-    #[must_use]
-    pub fn tensors(&self) -> &[(String, Range<u64>)] {
-        &self.tensors
     }
 }

@@ -10,5 +10,5 @@ mod writer;
 pub(super) use checkpoint::{Checkpoint, companions, config_text};
 pub use checkpoint::{Shard, is_wanted};
 pub use layout::FileLayout;
-pub(super) use source::{TensorSource, Unread, load};
+pub(super) use source::{TensorSource, check, load};
 pub use writer::{RECORD, Writer, check_output};

@@ -7,9 +7,6 @@ use half::{bf16, f16};
 use std::io::{Read, Write};
 
 /// Reads a tensor's elements.
-///
-/// # Errors
-/// The type is not one of those that weights have, or the reader ends or fails.
 pub(super) fn read(reader: &mut dyn Read, dtype: DType, shape: &Shape) -> Result<Tensor> {
     match dtype {
         DType::F32 => read_elements::<f32>(reader, shape),
@@ -26,9 +23,6 @@ fn read_elements<T: Pod + WithDType>(reader: &mut dyn Read, shape: &Shape) -> Re
 }
 
 /// Writes a tensor's elements.
-///
-/// # Errors
-/// The type is not one of those that weights have, or the writer fails.
 pub(super) fn write(tensor: &Tensor, writer: &mut dyn Write) -> Result<()> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();

@@ -14,9 +14,6 @@ use std::{
 pub const RECORD: &str = "pruning.json";
 
 /// Refuses an output folder whose contents are not this program's to replace.
-///
-/// # Errors
-/// Says what is in the way.
 pub fn check_output(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
@@ -63,24 +60,21 @@ struct OutputFile {
 
 impl Writer {
     /// Creates the files, or opens those that are there to fill in what is missing.
-    ///
-    /// # Errors
-    /// When the file system refuses.
     pub fn open(folder: &Path, layouts: Vec<FileLayout>) -> Result<Self> {
         let mut writer = Self {
             files: Vec::with_capacity(layouts.len()),
             file_of: HashMap::new(),
         };
         for layout in layouts {
-            let path = folder.join(layout.name());
+            let path = folder.join(&layout.name);
             let file = OpenOptions::new()
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .open(&path)
-                .and_then(|mut file| file.write_all(layout.header()).map(|()| file))
+                .and_then(|mut file| file.write_all(&layout.header).map(|()| file))
                 .with_context(|| cannot_write(&path))?;
-            let names = layout.tensors().iter().map(|(name, _)| name.clone());
+            let names = layout.tensors.iter().map(|(name, _)| name.clone());
             let index = writer.files.len();
             writer.file_of.extend(names.map(|name| (name, index)));
             writer.files.push(OutputFile { path, file, layout });
@@ -89,11 +83,10 @@ impl Writer {
     }
 
     /// The names of all tensors, file by file, in the order they lie in.
-    #[must_use]
     pub fn names(&self) -> Vec<String> {
         let files = self.files.iter();
         files
-            .flat_map(|file| file.layout.tensors())
+            .flat_map(|file| &file.layout.tensors)
             .map(|(name, _)| name.clone())
             .collect()
     }
@@ -113,7 +106,7 @@ impl Writer {
     pub fn fill(&mut self, name: &str, f: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let place = self.file_of.get(name).and_then(|&index| {
             let file = self.files.get_mut(index)?;
-            let mut tensors = file.layout.tensors().iter();
+            let mut tensors = file.layout.tensors.iter();
             let (_, range) = tensors.find(|(found, _)| found == name)?;
             Some((&mut file.file, &file.path, range.clone()))
         });
@@ -129,9 +122,6 @@ impl Writer {
     }
 
     /// Waits until everything written so far would survive a loss of power.
-    ///
-    /// # Errors
-    /// When the file system refuses.
     pub fn sync(&self) -> Result<()> {
         for OutputFile { path, file, .. } in &self.files {
             file.sync_data().with_context(|| cannot_write(path))?;

@@ -43,7 +43,6 @@ pub(crate) struct Stored {
 
 impl Stored {
     /// The type it is handed out in: its own if that is one of floats, else f32.
-    #[must_use]
     pub(crate) fn dtype(&self) -> DType {
         match self.kind {
             GgmlDType::F16 => DType::F16,
@@ -106,17 +105,11 @@ impl Container {
     }
 
     /// What the file calls its model's architecture.
-    ///
-    /// # Errors
-    /// It does not say.
     pub(crate) fn architecture(&self) -> Result<&str> {
         self.metadata.text("general.architecture")
     }
 
     /// The full key of a property of the architecture.
-    ///
-    /// # Errors
-    /// As for [`architecture`](Self::architecture).
     pub(crate) fn key(&self, property: &str) -> Result<String> {
         Ok(format!("{}.{property}", self.architecture()?))
     }
@@ -127,15 +120,11 @@ impl Container {
     }
 
     /// A tensor's type and shape, if there is such a tensor.
-    #[must_use]
     pub(crate) fn get(&self, name: &str) -> Option<&Stored> {
         self.tensors.get(name)
     }
 
     /// Reads a tensor, in the type that [`Stored::dtype`] gives.
-    ///
-    /// # Errors
-    /// There is none of that name, or it cannot be read.
     pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
         let tensor = self
             .get(name)

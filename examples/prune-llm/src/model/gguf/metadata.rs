@@ -26,7 +26,6 @@ pub(super) enum Number {
 
 impl Metadata {
     /// Whether a key is there.
-    #[must_use]
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
@@ -36,9 +35,6 @@ impl Metadata {
     }
 
     /// A number of things.
-    ///
-    /// # Errors
-    /// It is something else.
     pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>> {
         let size = match self.0.get(key) {
             None => return Ok(None),
@@ -50,17 +46,11 @@ impl Metadata {
     }
 
     /// A number of things that must be there.
-    ///
-    /// # Errors
-    /// It is not.
     pub(crate) fn size(&self, key: &str) -> Result<usize> {
         Self::required(key, self.optional_size(key)?)
     }
 
     /// A token's number.
-    ///
-    /// # Errors
-    /// It is something else.
     pub(crate) fn optional_token(&self, key: &str) -> Result<Option<u32>> {
         self.optional_size(key)?
             .map(|id| u32::try_from(id).with_context(|| format!("`{key}` is {id}")))
@@ -68,9 +58,6 @@ impl Metadata {
     }
 
     /// A number that need not be whole.
-    ///
-    /// # Errors
-    /// It is something else.
     pub(crate) fn optional_float(&self, key: &str) -> Result<Option<f64>> {
         match self.0.get(key) {
             None => Ok(None),
@@ -80,15 +67,11 @@ impl Metadata {
     }
 
     /// A number that must be there and need not be whole.
-    ///
-    /// # Errors
-    /// It is not.
     pub(crate) fn float(&self, key: &str) -> Result<f64> {
         Self::required(key, self.optional_float(key)?)
     }
 
     /// A text, if there is one.
-    #[must_use]
     pub(crate) fn optional_text(&self, key: &str) -> Option<&str> {
         match self.0.get(key)? {
             Value::Text(text) => Some(text),
@@ -97,17 +80,11 @@ impl Metadata {
     }
 
     /// A text that must be there.
-    ///
-    /// # Errors
-    /// It is not.
     pub(crate) fn text(&self, key: &str) -> Result<&str> {
         Self::required(key, self.optional_text(key))
     }
 
     /// A list of texts that must be there.
-    ///
-    /// # Errors
-    /// It is not.
     pub(crate) fn texts(&self, key: &str) -> Result<&[String]> {
         match Self::required(key, self.0.get(key))? {
             Value::Texts(texts) => Ok(texts),
@@ -118,7 +95,6 @@ impl Metadata {
     }
 
     /// A list of numbers, if there is one.
-    #[must_use]
     pub(crate) fn numbers(&self, key: &str) -> Option<Vec<f64>> {
         match self.0.get(key)? {
             Value::Numbers(numbers) => Some(numbers.iter().map(|number| number.value()).collect()),
@@ -127,7 +103,6 @@ impl Metadata {
     }
 
     /// Yes or no, if there is such a flag.
-    #[must_use]
     pub(crate) fn optional_flag(&self, key: &str) -> Option<bool> {
         match self.0.get(key)? {
             Value::Number(Number::Integer(flag)) => Some(*flag != 0),

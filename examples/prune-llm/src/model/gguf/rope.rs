@@ -8,9 +8,6 @@ use anyhow::{Result, bail, ensure};
 pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The frequencies for heads of `head_dim` features.
-///
-/// # Errors
-/// A key is malformed, or the scaling is not supported.
 pub(crate) fn rope_config(file: &Container, head_dim: usize) -> Result<RopeConfig> {
     let metadata = &file.metadata;
     let theta = metadata.optional_float(&file.key("rope.freq_base")?)?;

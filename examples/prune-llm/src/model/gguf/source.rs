@@ -23,7 +23,6 @@ pub(crate) struct Gguf {
 
 impl Gguf {
     /// The tensors of a model whose blocks are as `spec` says.
-    #[must_use]
     pub(crate) fn new(file: Container, spec: BlockSpec) -> Self {
         let names = file
             .names()
@@ -34,7 +33,6 @@ impl Gguf {
     }
 
     /// The type of the first layer's weights, which stands for that of all matrices.
-    #[must_use]
     pub(crate) fn dtype(&self) -> DType {
         let layer = self.spec.layers.first();
         let stored = layer.and_then(|layer| self.file.get(&format!("blk.0.{}.weight", layer.gguf)));

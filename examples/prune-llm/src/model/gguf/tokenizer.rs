@@ -284,9 +284,6 @@ fn add_beginning(tokenizer: &mut Tokenizer, metadata: &Metadata) -> Result<()> {
 
 /// The files of its tokenizer that the Hugging Face folder of a GGUF model needs, for texts of up
 /// to `max_positions` tokens.
-///
-/// # Errors
-/// A token's number in the metadata is malformed.
 pub(crate) fn companions(
     tokenizer: &Tokenizer,
     max_positions: usize,

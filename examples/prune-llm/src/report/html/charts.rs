@@ -48,9 +48,6 @@ pub(super) struct Axis {
 }
 
 /// A bar for each of some blocks, as SVG.
-///
-/// # Errors
-/// When the chart cannot be drawn.
 pub(super) fn bars(values: &[(usize, f64)], axis: Axis, colour: RGBColor) -> Result<String> {
     let mut svg = String::new();
     draw(&mut svg, values, axis, colour)

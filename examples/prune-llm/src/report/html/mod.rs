@@ -15,18 +15,12 @@ use std::path::{MAIN_SEPARATOR, Path};
 use wanda::ErrorBasis;
 
 /// Writes the page, complete or not at all.
-///
-/// # Errors
-/// A chart cannot be drawn or the file cannot be written.
 pub fn write(report: &Report, path: &Path) -> Result<()> {
     let page = page(report)?;
     staging::write(path, page.as_bytes()).context("cannot write the page")
 }
 
 /// The page.
-///
-/// # Errors
-/// A chart cannot be drawn.
 pub fn page(report: &Report) -> Result<String> {
     let title = format!("{} pruned with {}", name(report), report.recipe);
     let page = html! {
@@ -281,25 +275,19 @@ fn largest(report: &Report) -> Markup {
 fn timings(report: &Report) -> Markup {
     let seconds = &report.seconds;
     let total = seconds.load + seconds.calibrate + seconds.prune + seconds.evaluate;
+    let memory = report.peak_memory_bytes;
+    let memory = memory.map(|bytes| format!("{:.0} MB", bytes as f64 / 1e6));
     let rows = [
-        ("load", seconds.load),
-        ("calibrate", seconds.calibrate),
-        ("prune", seconds.prune),
-        ("evaluate", seconds.evaluate),
-        ("all", total),
+        ("load", duration(seconds.load)),
+        ("calibrate", duration(seconds.calibrate)),
+        ("prune", duration(seconds.prune)),
+        ("evaluate", duration(seconds.evaluate)),
+        ("all", duration(total)),
+        ("peak memory", memory.unwrap_or_default()),
     ];
     html! {
         h2 { "Time and memory" }
-        dl {
-            @for (step, seconds) in rows {
-                dt { (step) }
-                dd { (duration(seconds)) }
-            }
-            @if let Some(bytes) = report.peak_memory_bytes {
-                dt { "peak memory" }
-                dd { (format!("{:.0} MB", bytes as f64 / 1e6)) }
-            }
-        }
+        (list(&rows))
     }
 }
 
@@ -321,6 +309,13 @@ fn settings(report: &Report) -> Markup {
     ];
     html! {
         h2 { "Settings" }
+        (list(&rows))
+    }
+}
+
+/// Names and values, without those that are empty.
+fn list(rows: &[(&str, String)]) -> Markup {
+    html! {
         dl {
             @for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
                 dt { (name) }
