@@ -122,6 +122,7 @@ fn an_update_calibrates_even_magnitude() {
 }
 
 /// A Gram matrix for every layer, though some read the same input.
+#[derive(Debug)]
 struct Separate<'a> {
     spec: &'a BlockSpec,
     grams: Vec<(usize, Gram)>,

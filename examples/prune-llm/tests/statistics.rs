@@ -381,11 +381,20 @@ fn damaged_importance_matrices_are_refused() {
 /// Seeded changes of single bytes: an error or a result, and nothing left behind by an error.
 #[test]
 fn changed_bytes_do_no_harm() {
-    use prune_llm::{calibrate::Files, plan::Plan};
+    use prune_llm::{
+        calibrate::Files,
+        plan::{Choice, Plan},
+    };
     let fixture = fixture();
     let norms = fixture.calibrate("norms", &[]);
     let recipe = common::prune_args(&["prune-llm"]).unwrap().recipe();
-    let plan = Plan::uniform(load(&fixture.model()).model.spec(), LAYERS, recipe);
+    let plan = Plan::new(
+        load(&fixture.model()).model.spec(),
+        LAYERS,
+        recipe,
+        &Choice::default(),
+    )
+    .unwrap();
     let matrix = imatrix(&norms, |_, _, _| {});
     let path = fixture.path("changed");
     let mut random = 1_u64;

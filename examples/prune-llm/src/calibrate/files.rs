@@ -1,16 +1,17 @@
 //! Statistics of a model's inputs as files: gathered by `prune-llm calibrate` or by llama.cpp, and
 //! used in place of calibration.
 
-use super::{imatrix::Imatrix, inputs::InputStats};
+use super::{imatrix, inputs::InputStats};
 use crate::{model::BlockSpec, plan::Plan};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 use wanda::{
-    ActivationStats,
+    ActivationStats, ColumnNorms,
     stats::file::{LayerStats, StatsFile},
 };
 
@@ -24,7 +25,7 @@ pub struct Files {
 #[derive(Debug)]
 enum Format {
     Wanda(StatsFile),
-    Imatrix(Imatrix),
+    Imatrix(BTreeMap<String, ColumnNorms>),
 }
 
 impl Files {
@@ -65,11 +66,14 @@ impl Files {
 
     /// The statistics of a block's inputs, where the plan needs them.
     pub fn block<'a>(&mut self, block: usize, plan: &'a Plan) -> Result<InputStats<'a>> {
-        let mut inputs: Vec<_> = (0..plan.spec.inputs()).map(|_| None).collect();
-        for input in plan.inputs(block) {
-            inputs[input] = Some(self.input(block, input, plan)?);
-        }
-        Ok(InputStats::gathered(&plan.spec, inputs))
+        let inputs = (0..plan.spec.inputs()).map(|input| {
+            let needed = plan.needs(block, input);
+            needed.then(|| self.input(block, input, plan)).transpose()
+        });
+        Ok(InputStats::gathered(
+            &plan.spec,
+            inputs.collect::<Result<_>>()?,
+        ))
     }
 
     fn input(&mut self, block: usize, input: usize, plan: &Plan) -> Result<LayerStats> {
@@ -103,10 +107,10 @@ impl Format {
             .and_then(|file| file.take(4).read_to_end(&mut start))
             .with_context(|| format!("cannot open the statistics `{}`", path.display()))?;
         if start == b"GGUF" {
-            let imatrix = Imatrix::read(path, spec).with_context(|| {
+            let layers = imatrix::read(path, spec).with_context(|| {
                 format!("cannot read `{}` as an importance matrix", path.display())
             })?;
-            return Ok(Self::Imatrix(imatrix));
+            return Ok(Self::Imatrix(layers));
         }
         Ok(Self::Wanda(StatsFile::open(path)?))
     }
@@ -143,7 +147,7 @@ impl Format {
     fn layers(&self) -> Vec<String> {
         match self {
             Self::Wanda(file) => file.layers().map(str::to_owned).collect(),
-            Self::Imatrix(imatrix) => imatrix.layers.keys().cloned().collect(),
+            Self::Imatrix(layers) => layers.keys().cloned().collect(),
         }
     }
 
@@ -151,14 +155,14 @@ impl Format {
     fn find(&self, block: usize, input: usize, spec: &BlockSpec) -> Option<String> {
         names(block, input, spec).find(|name| match self {
             Self::Wanda(file) => file.contains(name),
-            Self::Imatrix(imatrix) => imatrix.layers.contains_key(name),
+            Self::Imatrix(layers) => layers.contains_key(name),
         })
     }
 
     fn features(&mut self, name: &str) -> Result<usize> {
         match self {
             Self::Wanda(file) => Ok(file.features(name)?),
-            Self::Imatrix(imatrix) => Ok(imatrix.get(name)?.features()),
+            Self::Imatrix(layers) => Ok(get(layers, name)?.features()),
         }
     }
 
@@ -174,7 +178,7 @@ impl Format {
         match self {
             Self::Wanda(file) if needs_gram => Ok(file.layer(name)?),
             Self::Wanda(file) => Ok(file.norms(name)?.into()),
-            Self::Imatrix(imatrix) => Ok(imatrix.get(name)?.clone().into()),
+            Self::Imatrix(layers) => Ok(get(layers, name)?.clone().into()),
         }
     }
 }
@@ -183,4 +187,9 @@ impl Format {
 fn names(block: usize, input: usize, spec: &BlockSpec) -> impl Iterator<Item = String> {
     let readers = spec.readers(input);
     readers.map(move |(_, layer)| layer.full_name(block))
+}
+
+fn get<'a>(layers: &'a BTreeMap<String, ColumnNorms>, name: &str) -> Result<&'a ColumnNorms> {
+    let norms = layers.get(name);
+    norms.with_context(|| format!("there are no statistics of `{name}`"))
 }

@@ -20,41 +20,31 @@ const SUMS: &str = ".in_sum2";
 /// Follows it in the name of its number of tokens.
 const COUNTS: &str = ".counts";
 
-/// The norms of a model's inputs, by the names of its layers.
-#[derive(Debug)]
-pub(super) struct Imatrix {
-    pub(super) layers: BTreeMap<String, ColumnNorms>,
-}
-
-impl Imatrix {
-    /// Reads a file. Matrices outside of blocks are left out.
-    pub(super) fn read(path: &Path, spec: &BlockSpec) -> Result<Self> {
-        let mut reader = BufReader::new(File::open(path)?);
-        let content = Content::read(&mut reader)?;
-        let kind = content.metadata.get("general.type");
-        ensure!(
-            matches!(kind, Some(Value::String(kind)) if kind == "imatrix"),
-            "it is a GGUF file of something else; llama.cpp's `llama-imatrix` makes those"
-        );
-        let mut layers = BTreeMap::new();
-        for tensor in content.tensor_infos.keys() {
-            let Some(matrix) = tensor.strip_suffix(SUMS) else {
-                continue;
-            };
-            if let Some(layer) = layer_of(matrix, spec)? {
-                let norms = norms(&content, &mut reader, matrix)
-                    .with_context(|| format!("the matrix `{matrix}`"))?;
-                layers.insert(layer, norms);
-            }
+/// Reads the norms of a model's inputs, by the names of its layers. Matrices outside of blocks are
+/// left out.
+///
+/// # Errors
+/// The file is damaged, holds something else, or is of a model with other kinds of layers.
+pub(super) fn read(path: &Path, spec: &BlockSpec) -> Result<BTreeMap<String, ColumnNorms>> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let content = Content::read(&mut reader)?;
+    let kind = content.metadata.get("general.type");
+    ensure!(
+        matches!(kind, Some(Value::String(kind)) if kind == "imatrix"),
+        "it is a GGUF file of something else; llama.cpp's `llama-imatrix` makes those"
+    );
+    let mut layers = BTreeMap::new();
+    for tensor in content.tensor_infos.keys() {
+        let Some(matrix) = tensor.strip_suffix(SUMS) else {
+            continue;
+        };
+        if let Some(layer) = layer_of(matrix, spec)? {
+            let norms = norms(&content, &mut reader, matrix)
+                .with_context(|| format!("the matrix `{matrix}`"))?;
+            layers.insert(layer, norms);
         }
-        Ok(Self { layers })
     }
-
-    /// The norms of one layer's inputs.
-    pub(super) fn get(&self, layer: &str) -> Result<&ColumnNorms> {
-        let norms = self.layers.get(layer);
-        norms.with_context(|| format!("there are no statistics of `{layer}`"))
-    }
+    Ok(layers)
 }
 
 fn norms<R: Read + Seek>(content: &Content, reader: &mut R, matrix: &str) -> Result<ColumnNorms> {

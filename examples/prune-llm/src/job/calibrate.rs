@@ -36,7 +36,7 @@ pub fn calibrate(args: &CalibrateArgs, progress: Progress) -> Result<()> {
     staging::check_file(&output)?;
     let path = location.path.clone();
     let input = location.open()?;
-    let given = given_text(args, &input)?;
+    let given = setup::calibration_text(&args.data, &input.tokenizer)?;
     let settings = settings::calibrate(args, &path, given.as_ref())?;
     let mut job = Job {
         args,
@@ -55,14 +55,6 @@ pub fn calibrate(args: &CalibrateArgs, progress: Progress) -> Result<()> {
 fn default_file(model: &str, gram: bool) -> PathBuf {
     let kind = if gram { "gram" } else { "norms" };
     PathBuf::from(format!("{model}-{kind}.safetensors"))
-}
-
-fn given_text(args: &CalibrateArgs, input: &Input) -> Result<Option<Sequences>> {
-    let data = &args.data;
-    let (count, length) = (data.calibration_samples, data.sequence_length);
-    let file = data.calibration.as_ref();
-    file.map(|file| Sequences::from_file(file, &input.tokenizer, count, length))
-        .transpose()
 }
 
 struct Job<'a> {
@@ -145,11 +137,10 @@ impl Job<'_> {
 
 /// The layers that the file is of: of those that read the same input the first.
 fn layers(model: &Model) -> impl Iterator<Item = String> {
-    let first = |input| model.spec().readers(input).next();
-    let inputs = 0..model.spec().inputs();
-    let layers: Vec<_> = inputs.filter_map(first).map(|(_, layer)| layer).collect();
-    (0..model.blocks()).flat_map(move |block| {
-        let names = layers.iter().map(|layer| layer.full_name(block));
-        names.collect::<Vec<_>>()
+    let (spec, blocks) = (model.spec(), 0..model.blocks());
+    let first = move |input| spec.readers(input).next();
+    blocks.flat_map(move |block| {
+        let layers = (0..spec.inputs()).filter_map(first);
+        layers.map(move |(_, layer)| layer.full_name(block))
     })
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     cli::CompareArgs,
     model::{Block, Location, Model},
-    plan::{Plan, Recipe},
+    plan::{Choice, Plan, Recipe},
     report::{Comparison, Run, RunSeconds, Seconds, Text, peak_memory_bytes, recipes, table},
     util::{Progress, json, staging},
 };
@@ -67,17 +67,12 @@ pub fn compare(args: &CompareArgs, progress: Progress) -> Result<Comparison> {
 
 fn run_all(model: &Model, texts: &Texts, progress: Progress) -> Result<Vec<Run>> {
     let recipes = recipes();
-    let mut runs = Vec::with_capacity(recipes.len());
-    for (index, recipe) in recipes.iter().enumerate() {
-        progress.note(format_args!(
-            "run {} of {}: {recipe}",
-            index + 1,
-            recipes.len()
-        ));
-        let run = run(model, texts, recipe, progress);
-        runs.push(run.with_context(|| format!("in the run `{recipe}`"))?);
-    }
-    Ok(runs)
+    let count = recipes.len();
+    let runs = recipes.iter().zip(1..).map(|(recipe, number)| {
+        progress.note(format_args!("run {number} of {count}: {recipe}"));
+        run(model, texts, recipe, progress).with_context(|| format!("in the run `{recipe}`"))
+    });
+    runs.collect()
 }
 
 /// Prunes the dense model and measures what comes of it, block by block.
@@ -91,7 +86,7 @@ fn run(model: &Model, texts: &Texts, recipe: &Recipe, progress: Progress) -> Res
         evaluation: Evaluation::begin(model, texts.evaluation()?)?,
         time: Duration::ZERO,
     };
-    let plan = Plan::uniform(model.spec(), model.blocks(), *recipe);
+    let plan = Plan::new(model.spec(), model.blocks(), *recipe, &Choice::default())?;
     let nothing = Done::nothing(model, calibration)?;
     let outcome = prune_blocks(model, &plan, nothing, None, &mut pruned, progress)?;
     let start = Instant::now();

@@ -86,11 +86,12 @@ pub fn prune(args: &PruneArgs, progress: Progress) -> Result<Report> {
 
 fn write_reports(args: &PruneArgs, report: &Report) -> Result<()> {
     if let Some(path) = &args.report {
-        report.write(path)?;
+        staging::write(path, &report.to_json()?).context("cannot write the report")?;
         println!("report written to `{}`", path.display());
     }
     if let Some(path) = &args.html {
-        html::write(report, path)?;
+        let page = html::page(report)?;
+        staging::write(path, page.as_bytes()).context("cannot write the page")?;
         println!("page written to `{}`", path.display());
     }
     Ok(())

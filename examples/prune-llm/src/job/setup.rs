@@ -3,7 +3,7 @@
 use super::perplexity::perplexity;
 use crate::{
     calibrate::{Sequences, sample},
-    cli::InputArgs,
+    cli::{CalibrationArgs, InputArgs},
     model::{Input, Model},
     report::Seconds,
     util::Progress,
@@ -32,19 +32,11 @@ pub struct Texts {
 impl Texts {
     /// Reads those that are given as files.
     pub fn read(args: &InputArgs, tokenizer: &Tokenizer) -> Result<Self> {
-        let data = &args.data;
-        let read = |file: &Option<PathBuf>, count, length| {
-            let file = file.as_ref();
-            file.map(|file| Sequences::from_file(file, tokenizer, count, length))
-                .transpose()
-        };
+        let (count, length) = (args.eval_windows, args.eval_length);
+        let read = |file: &PathBuf| Sequences::from_file(file, tokenizer, count, length);
         Ok(Self {
-            calibration: read(
-                &data.calibration,
-                data.calibration_samples,
-                data.sequence_length,
-            )?,
-            evaluation: read(&args.eval, args.eval_windows, args.eval_length)?,
+            calibration: calibration_text(&args.data, tokenizer)?,
+            evaluation: args.eval.as_ref().map(read).transpose()?,
         })
     }
 
@@ -105,6 +97,17 @@ impl Texts {
             .as_ref()
             .context("there is no text to measure on")
     }
+}
+
+/// The text to calibrate on, where a file is given.
+pub(crate) fn calibration_text(
+    data: &CalibrationArgs,
+    tokenizer: &Tokenizer,
+) -> Result<Option<Sequences>> {
+    let (count, length) = (data.calibration_samples, data.sequence_length);
+    let file = data.calibration.as_ref();
+    file.map(|file| Sequences::from_file(file, tokenizer, count, length))
+        .transpose()
 }
 
 /// Prints a model's name and what it is calibrated on.

@@ -5,7 +5,7 @@ use super::{
     files::{TensorSource, load},
     spec::{BlockSpec, bias_name, tensor_name},
 };
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub trait ForwardPass: fmt::Debug {
 }
 
 /// Receives the input of every linear layer as a batch flows through a block.
-pub trait Observer {
+pub trait Observer: fmt::Debug {
     /// The layers of the block's [`readers`](BlockSpec::readers) of `input` are about to read `x`,
     /// contiguous f32 `[sequences, tokens, features]`.
     fn input(&mut self, input: usize, x: &Tensor) -> Result<()>;
@@ -143,21 +143,13 @@ impl Block {
 }
 
 /// A batch on its way through a block.
+#[derive(Debug)]
 pub struct Pass<'a> {
     block: &'a Block,
     cache: Option<&'a mut KvCache>,
     observer: &'a mut dyn Observer,
     /// The input after which nothing more is wanted.
     end: Option<usize>,
-}
-
-impl fmt::Debug for Pass<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let block = self.block.index;
-        f.debug_struct("Pass")
-            .field("block", &block)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Ends a pass in which all that was wanted has been observed: `?` takes it out of the family's
@@ -170,8 +162,6 @@ impl fmt::Display for Ended {
         f.write_str("the pass has ended")
     }
 }
-
-impl std::error::Error for Ended {}
 
 impl Pass<'_> {
     /// The index of the block in the model.
@@ -188,7 +178,7 @@ impl Pass<'_> {
     pub(super) fn observe(&mut self, input: usize, x: &Tensor) -> Result<()> {
         self.observer.input(input, x)?;
         if self.end == Some(input) {
-            return Err(anyhow!(Ended));
+            return Err(Error::msg(Ended));
         }
         Ok(())
     }

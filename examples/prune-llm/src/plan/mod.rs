@@ -52,16 +52,6 @@ impl Plan {
         Ok(plan)
     }
 
-    /// All layers alike.
-    pub fn uniform(spec: &BlockSpec, blocks: usize, recipe: Recipe) -> Self {
-        let block = vec![Some(recipe.pattern); spec.layers.len()];
-        Self {
-            recipe,
-            spec: spec.clone(),
-            patterns: vec![block; blocks],
-        }
-    }
-
     /// How many blocks the model has.
     pub fn blocks(&self) -> usize {
         self.patterns.len()

@@ -3,9 +3,9 @@
 use crate::{
     calibrate::InputNorms,
     plan::{Choice, Recipe},
-    util::{json, staging},
+    util::json,
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fmt, fs, path::Path};
@@ -147,11 +147,6 @@ pub struct Layer {
 }
 
 impl Report {
-    /// Writes the report, complete or not at all.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        staging::write(path, &self.to_json()?).context("cannot write the report")
-    }
-
     /// The report as text.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         json::pretty(self)

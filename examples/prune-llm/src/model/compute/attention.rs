@@ -98,11 +98,6 @@ impl KvCache {
         }
     }
 
-    /// Bytes that one token of one text takes in one block.
-    pub fn bytes_per_token(kv_heads: usize, head_dim: usize) -> usize {
-        2 * kv_heads * head_dim * size_of::<f32>()
-    }
-
     /// Tokens held: the position of the next one.
     pub fn position(&self) -> usize {
         self.len

@@ -2,7 +2,7 @@
 
 use crate::model::{
     block::{ForwardPass, Pass},
-    compute::{KvCache, Rope, RopeConfig, SwiGlu, attend},
+    compute::{Rope, RopeConfig, SwiGlu, attend},
     config::{Config, check_sizes},
     family::{Architecture, Family, SUPPORTED},
     gguf::{self, Container},
@@ -247,16 +247,9 @@ impl Llama {
         let intermediate = self.sizes.intermediate;
         let queries = self.sizes.heads * self.sizes.head_dim;
         let keys = self.sizes.kv_heads * self.sizes.head_dim;
+        let (q, k, o) = ((queries, hidden), (keys, hidden), (hidden, queries));
         let (up, down) = ((intermediate, hidden), (hidden, intermediate));
-        let shapes = [
-            (queries, hidden),
-            (keys, hidden),
-            (keys, hidden),
-            (hidden, queries),
-            up,
-            up,
-            down,
-        ];
+        let shapes = [q, k, k, o, up, up, down];
         let mut layers: Vec<_> = LAYERS
             .iter()
             .zip(shapes)
@@ -278,6 +271,7 @@ impl Llama {
             layers[KEY].interleaved_heads = Some(self.sizes.kv_heads);
         }
         let norms = NORMS.into_iter().enumerate();
+        let norms = norms.filter(|(place, _)| *place < QUERY_NORM || self.variant.head_norms);
         let norms = norms.map(|(place, (name, gguf))| NormSpec {
             name,
             gguf,
@@ -286,14 +280,9 @@ impl Llama {
                 _ => hidden,
             },
         });
-        let count = if self.variant.head_norms {
-            NORMS.len()
-        } else {
-            QUERY_NORM
-        };
         BlockSpec {
             layers,
-            norms: norms.take(count).collect(),
+            norms: norms.collect(),
         }
     }
 
@@ -366,7 +355,7 @@ impl Family for Llama {
     }
 
     fn cache_bytes_per_token(&self) -> usize {
-        KvCache::bytes_per_token(self.sizes.kv_heads, self.sizes.head_dim)
+        2 * self.sizes.kv_heads * self.sizes.head_dim * size_of::<f32>()
     }
 }
 
@@ -599,19 +588,17 @@ impl Variant {
 
     fn attention(&self, fields: &Fields, block: usize) -> Result<Attention> {
         let rotary = self.is_rotary(fields, block)?;
-        let window = match self.window {
-            Window::NoBlock => None,
-            Window::EveryBlock => fields.sliding_window,
-            _ => fields.sliding_window.filter(|_| fields.use_sliding_window),
-        };
+        let window = fields.sliding_window.filter(|_| match self.window {
+            Window::NoBlock => false,
+            Window::EveryBlock => true,
+            _ => fields.use_sliding_window,
+        });
         ensure!(
             window != Some(0),
             "`sliding_window` is 0: no token would see any other"
         );
-        let window = match window {
-            Some(window) if self.slides(fields, block, rotary)? => Some(window),
-            _ => None,
-        };
+        let slides = window.is_some() && self.slides(fields, block, rotary)?;
+        let window = window.filter(|_| slides);
         Ok(Attention { rotary, window })
     }
 

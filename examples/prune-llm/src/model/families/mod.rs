@@ -2,7 +2,7 @@
 
 mod llama;
 
-pub use llama::{Attention, Llama};
+pub use llama::Llama;
 
 use super::{
     family::{Architecture, Family, SUPPORTED},

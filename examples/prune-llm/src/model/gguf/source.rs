@@ -6,7 +6,7 @@ use super::{
 };
 use crate::model::{
     files::TensorSource,
-    spec::{BlockSpec, EMBEDDING, FINAL_NORM, HEAD, LayerSpec, place},
+    spec::{BlockSpec, EMBEDDING, FINAL_NORM, HEAD, place},
 };
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Shape, Tensor};
@@ -67,12 +67,10 @@ impl TensorSource for Gguf {
         let tensor = self.file.read(self.stored_name(name)?)?;
         let module = place(name).and_then(|(_, rest)| Some(rest.rsplit_once('.')?.0));
         let mut layers = self.spec.layers.iter();
-        match layers.find(|layer| Some(layer.name) == module) {
-            Some(LayerSpec {
-                interleaved_heads: Some(heads),
-                ..
-            }) => split_halves(&tensor, *heads),
-            _ => Ok(tensor),
+        let layer = layers.find(|layer| Some(layer.name) == module);
+        match layer.and_then(|layer| layer.interleaved_heads) {
+            Some(heads) => split_halves(&tensor, heads),
+            None => Ok(tensor),
         }
     }
 }

@@ -6,19 +6,12 @@ use super::run::{Continuation, Layer, Report};
 use crate::{
     calibrate::{InputNorms, OUTLIER_FACTOR},
     model::place,
-    util::staging,
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use charts::{Axis, bars, colour, hex};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use std::path::{MAIN_SEPARATOR, Path};
+use std::path::MAIN_SEPARATOR;
 use wanda::ErrorBasis;
-
-/// Writes the page, complete or not at all.
-pub fn write(report: &Report, path: &Path) -> Result<()> {
-    let page = page(report)?;
-    staging::write(path, page.as_bytes()).context("cannot write the page")
-}
 
 /// The page.
 pub fn page(report: &Report) -> Result<String> {
