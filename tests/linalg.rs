@@ -246,9 +246,9 @@ fn the_damping_of_a_factor_is_what_was_needed() {
             "{none:?}"
         );
         let raised = factor::<f32>(backend, &gram, 1e-9).damping();
-        let raises = (raised / 1e-9).log10();
-        assert!((raises - raises.round()).abs() < 1e-6, "{raised}");
-        assert!((1.0..=4.0).contains(&raises.round()), "{raised}");
+        let times = (raised / 1e-9).log10();
+        assert!((times - times.round()).abs() < 1e-6, "{raised}");
+        assert!((1.0..=4.0).contains(&times.round()), "{raised}");
         for damping in [-1.0, f64::NAN, f64::INFINITY] {
             let refused = gram.factor::<f64>(backend, damping).map(|_| ());
             assert!(matches!(refused, Err(Error::InvalidDamping { .. })));

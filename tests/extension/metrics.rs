@@ -475,10 +475,10 @@ fn factors_are_what_code_computes<A: TestElement>() {
                         }
                     };
                     let prune = |by| {
-                        let mut pruned = w.clone();
-                        let report = pruner(by).prune(&mut pruned, &NoStats);
+                        let mut left = w.clone();
+                        let report = pruner(by).prune(&mut left, &NoStats);
                         let report = report.map(|report| report.pruned());
-                        (pruner(by).mask(&w, &NoStats), bits_of(&pruned), report)
+                        (pruner(by).mask(&w, &NoStats), bits_of(&left), report)
                     };
                     let expected = prune(By::Code { promises: false });
                     assert_eq!(prune(By::Factors), expected, "{pattern}, {shape:?}");
@@ -514,22 +514,22 @@ fn factors_of_another_number_of_rows_or_columns_are_an_error() {
     let ones = |len| vec![1.0_f32; len];
     let fits = (Some(ones(2)), ones(4));
     for pattern in every_pattern() {
-        let refuses = |terms: &[(Option<Vec<f32>>, Vec<f32>)]| {
+        let is_refused = |terms: &[(Option<Vec<f32>>, Vec<f32>)]| {
             let pruner = Pruner::new(Weights::new(terms.to_vec()), pattern);
             refuses(&pruner, &weights(), &NoStats)
         };
         for count in [0, 1, 3, 5, 100] {
             let columns = refused("columns", count, 4);
-            assert_eq!(refuses(&[(None, ones(count))]), columns);
+            assert_eq!(is_refused(&[(None, ones(count))]), columns);
             let wrong = (Some(ones(2)), ones(count));
-            assert_eq!(refuses(&[wrong.clone()]), columns);
-            assert_eq!(refuses(&[fits.clone(), wrong]), columns);
+            assert_eq!(is_refused(&[wrong.clone()]), columns);
+            assert_eq!(is_refused(&[fits.clone(), wrong]), columns);
 
             let rows = refused("rows", count, 2);
             let wrong = (Some(ones(count)), ones(4));
-            assert_eq!(refuses(&[wrong.clone()]), rows);
-            assert_eq!(refuses(&[fits.clone(), wrong.clone()]), rows);
-            assert_eq!(refuses(&[wrong, fits.clone()]), rows);
+            assert_eq!(is_refused(&[wrong.clone()]), rows);
+            assert_eq!(is_refused(&[fits.clone(), wrong.clone()]), rows);
+            assert_eq!(is_refused(&[wrong, fits.clone()]), rows);
             assert_eq!(
                 rows.to_string(),
                 format!("`weights` gave factors for {count} rows, but the layer has 2")
@@ -565,7 +565,7 @@ fn an_invalid_factor_is_an_error_that_names_a_weight_it_is_for() {
                 if other { 0.0_f32 } else { 1.0 }
             });
             for pattern in every_pattern() {
-                let error = refuses(&Pruner::new(&metric, pattern), &w, &NoStats);
+                let error = is_refused(&Pruner::new(&metric, pattern), &w, &NoStats);
                 assert_eq!(
                     error.to_string(),
                     format!(

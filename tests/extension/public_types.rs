@@ -59,7 +59,8 @@ fn public_types_can_be_sent_shared_and_shown() {
 #[cfg(feature = "safetensors")]
 #[test]
 fn types_of_files_can_be_sent_shared_and_shown() {
-    use wanda::stats::file::{Checkpoint, LayerStats, StatsFile, StatsWriter};
+    use wanda::LayerStats;
+    use wanda::stats::file::{Checkpoint, StatsFile, StatsWriter};
     all!(sent_shared_and_shown: LayerStats, StatsFile, StatsWriter, Checkpoint);
 }
 
