@@ -565,7 +565,7 @@ fn an_invalid_factor_is_an_error_that_names_a_weight_it_is_for() {
                 if other { 0.0_f32 } else { 1.0 }
             });
             for pattern in every_pattern() {
-                let error = is_refused(&Pruner::new(&metric, pattern), &w, &NoStats);
+                let error = refuses(&Pruner::new(&metric, pattern), &w, &NoStats);
                 assert_eq!(
                     error.to_string(),
                     format!(
