@@ -155,9 +155,12 @@ impl<A: Element> Scores<'_, A> {
     /// The factors of some columns, if magnitudes are multiplied by those in all rows and the
     /// products need no check.
     fn factors(&self, start: usize, len: usize) -> Option<&[A::Compute]> {
+        if !self.promised || self.scoring.zeroed.is_some() {
+            return None;
+        }
         let start = self.start + start;
-        let factors = self.scoring.prepared.factors_of_columns(start..start + len);
-        factors.filter(|_| self.promised && self.scoring.zeroed.is_none())
+        let prepared = self.scoring.prepared;
+        prepared.factors_of_columns(start..start + len)
     }
 
     /// Scores a run of weights.
@@ -170,7 +173,7 @@ impl<A: Element> Scores<'_, A> {
     ) -> Result<()> {
         let mut buffer = Vec::new();
         let weights = widened(run, &mut buffer);
-        let start = self.start + start;
+        let start = self.start.saturating_add(start);
         if !self.promised {
             return self.scoring.score(row, start, weights, out);
         }
@@ -256,7 +259,7 @@ fn set_marked<T: Real>(mask: Option<&Mask>, row: usize, start: usize, scores: &m
     let Some(mask) = mask.filter(|mask| mask.any_in_run(row, start, scores.len())) else {
         return;
     };
-    for (column, score) in (start..).zip(scores) {
+    for (score, column) in scores.iter_mut().zip(start..) {
         if mask.get(row, column) == Some(true) {
             *score = value;
         }

@@ -5,6 +5,7 @@ use crate::element::{Real, inverse_power_of_two};
 use crate::error::Result;
 use crate::linalg::{Backend, Damping};
 use crate::matrix::Rows;
+use crate::stats::check_features;
 use crate::stats::gram::required_gram;
 
 /// What the layer's output loses when the weight is pruned and all later ones make up for it as
@@ -115,6 +116,8 @@ impl<T: Real> ImportanceMetric<T> for Obs {
     ) -> Result<Prepared<'a, T>> {
         let stats = context.stats;
         let (diagonal, damping) = if let Some(diagonal) = context.factor_diagonal {
+            check_features(diagonal.len(), weights.dim())?;
+            check_features(stats.sums_of_squares().len(), weights.dim())?;
             (diagonal.to_vec(), None)
         } else {
             let gram = required_gram(stats, "obs", weights.dim())?;

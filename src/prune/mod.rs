@@ -194,6 +194,7 @@ impl<M, P, U> Pruner<M, P, U> {
         let gauge = Gauge::new(stats.sums_of_squares(), largest.as_f64());
         let dense = stats
             .output_energy()
+            .filter(|energy| energy.inputs() == w.ncols())
             .map(|energy| Dense::of(w, energy, largest.as_f64()))
             .transpose()?;
         let prepared = self.prepare(w, stats, largest)?;
@@ -307,6 +308,9 @@ impl<M, P, U> Pruner<M, P, U> {
         let features = stats.features();
         if (features, stats.tokens()) != (0, 0) {
             check_features(features, (rows, columns))?;
+            if let Some(energy) = stats.output_energy() {
+                check_features(energy.inputs(), (rows, columns))?;
+            }
         }
         if let Some(protected) = &self.protected {
             check_shape((rows, columns), protected)?;

@@ -15,7 +15,12 @@ pub(crate) fn mark_runs<T: Real>(
     marks: &mut [u64],
 ) {
     let (whole, last) = scores.split_at(scores.len() / of * of);
-    mark_lowest_of_groups(whole, of - count, of, marks);
+    if count < of {
+        mark_lowest_of_groups(whole, of - count, of, marks);
+    } else {
+        // Ranks are counted in bits, of which there are none for all.
+        mark_lowest(whole, whole.len(), marks, 0);
+    }
     mark_lowest(last, of_last.min(last.len()), marks, whole.len());
 }
 

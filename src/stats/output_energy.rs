@@ -8,7 +8,10 @@ use crate::number::Family;
 ///
 /// `weights` are row-major. They are multiplied by `scale`, and G by any factor that is the same in
 /// all calls, so that nothing overflows: what is used are ratios.
-pub trait OutputEnergy {
+pub trait OutputEnergy: Send + Sync {
+    /// How many inputs the layers have that it measures. Others are refused.
+    fn inputs(&self) -> usize;
+
     /// Of weights in `f32`.
     fn of_f32(&self, weights: &[f32], scale: f64) -> f64;
 

@@ -2,8 +2,8 @@
 
 use wanda::ndarray::{Array2, array};
 use wanda::{
-    ActivationStats, Error, ImportanceMetric, Magnitude, NoStats, Pattern, Pruner, Result, Rows,
-    Scorer, Wanda,
+    Context, Error, ImportanceMetric, Magnitude, NoStats, Pattern, Prepared, Pruner, Result, Rows,
+    Wanda,
 };
 
 use crate::HALF;
@@ -61,15 +61,15 @@ fn sums_of_double_precision_scores_that_overflow_do_not_prune_more_than_asked() 
 struct Failing;
 
 impl ImportanceMetric for Failing {
-    fn name(&self) -> &'static str {
-        "failing"
+    fn name(&self) -> String {
+        "failing".to_owned()
     }
 
     fn prepare<'a>(
         &'a self,
         weights: &dyn Rows<f32>,
-        _: &'a dyn ActivationStats,
-    ) -> Result<Box<dyn Scorer + 'a>> {
+        _: &Context<'a, f32>,
+    ) -> Result<Prepared<'a>> {
         let (rows, _) = weights.dim();
         weights.read(rows, 0, &mut [0.0])?;
         unreachable!("there is no such row")

@@ -3,7 +3,7 @@
 
 use wanda::ndarray::{Array2, array};
 use wanda::{
-    ColumnNorms, Error, ImportanceMetric, Magnitude, Mask, NoStats, prune_layer, validate,
+    ColumnNorms, Context, Error, ImportanceMetric, Magnitude, Mask, NoStats, prune_layer, validate,
 };
 
 use crate::HALF;
@@ -63,7 +63,9 @@ fn a_row_that_no_memory_can_hold_is_too_large() {
     let w = number
         .broadcast((rows, columns))
         .expect("a view of one number");
-    let scorer = Magnitude.prepare(&w, &NoStats).map(|_| ());
+    let scorer = Magnitude
+        .prepare(&w, &Context::new(&NoStats, 1.0))
+        .map(|_| ());
     assert_eq!(scorer, Err(Error::TooLarge { rows, columns }));
 }
 

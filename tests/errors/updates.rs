@@ -3,8 +3,9 @@
 use wanda::half::{bf16, f16};
 use wanda::ndarray::Array2;
 use wanda::{
-    ActivationStats, ColumnNorms, Error, Gram, ImportanceMetric, Magnitude, Mask, NoStats, Obs,
-    ObsSweep, Pattern, Pruner, SparsityPattern, Wanda, WeightUpdate, sparsegpt_layer,
+    ActivationStats, ColumnNorms, Context, Error, Gram, ImportanceMetric, Magnitude, Mask, NoStats,
+    Obs, ObsSweep, OutputEnergy, Pattern, Pruner, SparsityPattern, Wanda, WeightUpdate,
+    sparsegpt_layer,
 };
 
 use crate::HALF;
@@ -246,6 +247,10 @@ impl ActivationStats for Mixed {
         self.norms.sums_of_squares()
     }
 
+    fn output_energy(&self) -> Option<&dyn OutputEnergy> {
+        Some(&self.gram)
+    }
+
     fn gram(&self) -> Option<&Gram> {
         Some(&self.gram)
     }
@@ -271,7 +276,8 @@ fn a_gram_matrix_of_another_layer_than_the_norms_is_refused() {
         assert_eq!(refuses(&magnitude, &w, &stats), expected);
         assert_eq!(refuses(&obs, &w, &stats), expected);
         assert_eq!(refuses(&sweep, &w, &stats), expected);
-        let scorer = ImportanceMetric::<f32>::prepare(&Obs::new(), &w, &stats).map(|_| ());
+        let context = Context::new(&stats, 5.0_f32);
+        let scorer = Obs::new().prepare(&w, &context).map(|_| ());
         assert_eq!(scorer, Err(expected));
     }
     let stats = Mixed {
@@ -283,5 +289,26 @@ fn a_gram_matrix_of_another_layer_than_the_norms_is_refused() {
             matches!(error, Error::NoCalibration { tokens: 0, .. }),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn the_diagonal_of_a_factor_of_another_layer_is_refused() {
+    let w = ones(2, 4);
+    let prepare = |stats: &dyn ActivationStats, diagonal: &[f64]| {
+        let context = Context::new(stats, 1.0_f32).factored(diagonal);
+        Obs::new().prepare(&w, &context).map(|_| ())
+    };
+    let refused = |features| {
+        Err(Error::StatsShape {
+            rows: 2,
+            columns: 4,
+            features,
+        })
+    };
+    assert_eq!(prepare(&same(4), &[1.0; 4]), Ok(()));
+    for features in [0, 3, 5] {
+        assert_eq!(prepare(&same(4), &vec![1.0; features]), refused(features));
+        assert_eq!(prepare(&seen(features), &[1.0; 4]), refused(features));
     }
 }

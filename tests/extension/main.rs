@@ -4,6 +4,8 @@
 mod common;
 
 mod metrics;
+#[cfg(feature = "second-order")]
+mod own_update;
 mod patterns;
 mod public_types;
 mod scores;

@@ -3,9 +3,10 @@
 use std::fmt::Debug;
 
 use wanda::{
-    ActivationStats, ColumnNorms, CsrIndices, Error, ErrorBasis, ImportanceMetric, KeepWeights,
-    LayerCut, LayerReport, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, RelativeError,
-    RowRule, Rows, Scorer, SparsityPattern, UpdateTask, Updated, Wanda, WeightUpdate,
+    ActivationStats, ColumnNorms, ComparisonGroup, Context, CsrIndices, Error, ErrorBasis, Factors,
+    ImportanceMetric, KeepWeights, LayerReport, Magnitude, Mask, MaskRow, NoStats, OutputEnergy,
+    Pattern, Prepared, Pruner, RelativeError, Rows, Scorer, Scores, Scoring, SparsityPattern,
+    UpdateTask, Updated, Wanda, WeightUpdate,
 };
 
 fn sent_shared_and_shown<T: Send + Sync + Debug + ?Sized>() {}
@@ -45,23 +46,29 @@ fn public_types_can_be_sent_shared_and_shown() {
         KeepWeights,
         UpdateTask<'_, f32>,
         Updated<f32>,
-        LayerCut<f32>,
+        ComparisonGroup,
+        Context<'_, f32>,
+        Factors<f32>,
+        Prepared<'_>,
+        Scoring<'_, f32>,
+        Scores<'_, f32>,
     );
-    all!(sent_and_shared: dyn Scorer, dyn RowRule, dyn Rows<f32>);
+    all!(sent_and_shared: dyn Scorer, dyn Rows<f32>, dyn OutputEnergy);
 }
 
 #[cfg(feature = "safetensors")]
 #[test]
 fn types_of_files_can_be_sent_shared_and_shown() {
-    use wanda::stats::file::{Checkpoint, LayerStats, StatsFile, StatsWriter};
+    use wanda::LayerStats;
+    use wanda::stats::file::{Checkpoint, StatsFile, StatsWriter};
     all!(sent_shared_and_shown: LayerStats, StatsFile, StatsWriter, Checkpoint);
 }
 
 #[cfg(feature = "second-order")]
 #[test]
 fn types_of_second_order_can_be_sent_shared_and_shown() {
-    use wanda::{Backend, Gram, Obs, ObsSweep};
-    all!(sent_shared_and_shown: Gram, Obs, ObsSweep, Backend);
+    use wanda::{Backend, Factor, Gram, Obs, ObsSweep};
+    all!(sent_shared_and_shown: Gram, Obs, ObsSweep, Backend, Factor<f32>, Factor<f64>);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Scores as patterns of users read them, and matrices of scores that users bring.
 
+use std::ops::Range;
+
 use wanda::half::f16;
 use wanda::ndarray::{Array2, ArrayRef2, ArrayView2, s};
 use wanda::{
@@ -14,11 +16,7 @@ use crate::metrics::Scored;
 struct ReadsBlocks;
 
 impl<T: Real> SparsityPattern<T> for ReadsBlocks {
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+    fn project(&self, scores: &dyn Rows<T>, _: Range<usize>) -> Result<Mask> {
         let (rows, columns) = scores.dim();
         let unread = T::from_f64(-1.0);
         for (row, start, height, width) in [
@@ -107,17 +105,17 @@ impl Rows<f32> for Computed {
 fn every_pattern_projects_any_score_matrix_and_passes_on_its_errors() {
     let scores = Array2::from_shape_fn((2, 70), |(row, column)| (row * 70 + column) as f32);
     for pattern in of_each_kind(0.5, (1, 2)) {
-        let whole = SparsityPattern::<f32>::project(&pattern, &scores).expect("fine scores");
+        let whole = SparsityPattern::<f32>::project(&pattern, &scores, 0..70).expect("fine scores");
         let view: ArrayView2<'_, f32> = scores.view();
         assert_eq!(
-            SparsityPattern::<f32>::project(&pattern, &view),
+            SparsityPattern::<f32>::project(&pattern, &view, 0..70),
             Ok(whole.clone())
         );
         let pruner = Pruner::new(Scored(f32::abs), pattern);
         assert_eq!(pruner.mask(&scores, &NoStats), Ok(whole));
         assert!(
             matches!(
-                SparsityPattern::<f32>::project(&pattern, &Computed),
+                SparsityPattern::<f32>::project(&pattern, &Computed, 0..70),
                 Err(Error::InvalidScore { column: 69, .. })
             ),
             "{pattern}"

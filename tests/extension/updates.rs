@@ -23,21 +23,21 @@ struct Halve {
 impl WeightUpdate for Halve {
     fn run(&self, task: &UpdateTask<'_, f32>) -> Result<Option<Updated<f32>>> {
         let (rows, columns) = self.dim.unwrap_or(task.weights.dim());
-        let mut removed = Array2::zeros((rows, columns));
+        let mut difference = Array2::zeros((rows, columns));
         if self.dim.is_none() {
-            for (row, mut removed) in removed.rows_mut().into_iter().enumerate() {
+            for (row, mut difference) in difference.rows_mut().into_iter().enumerate() {
                 let mut weights = vec![0.0; columns];
                 task.weights.read(row, 0, &mut weights)?;
-                for (column, (removed, weight)) in removed.iter_mut().zip(weights).enumerate() {
-                    *removed = if column == 0 { weight } else { weight / 2.0 };
+                for (column, (x, weight)) in difference.iter_mut().zip(weights).enumerate() {
+                    *x = if column == 0 { weight } else { weight / 2.0 };
                 }
             }
             if let Some(last) = self.last {
-                removed[[rows - 1, 0]] -= last;
+                difference[[rows - 1, 0]] -= last;
             }
         }
         let mask = Mask::from_fn(rows, columns, |_, column| column == 0)?;
-        let mut updated = Updated::new(removed, mask);
+        let mut updated = Updated::new(difference, mask);
         updated.relative_error = RelativeError::new(1.0, 8.0, ErrorBasis::InputNorms);
         Ok(Some(updated))
     }
@@ -185,7 +185,7 @@ impl WeightUpdate for Misfit {
 }
 
 #[test]
-fn what_a_users_update_removes_must_have_the_shape_of_the_layer() {
+fn what_a_users_update_subtracts_must_have_the_shape_of_the_layer() {
     let error = refuses_update(Misfit);
     let expected = Error::UpdateShape {
         weights: (2, 4),

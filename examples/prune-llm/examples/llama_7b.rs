@@ -11,10 +11,9 @@
 use anyhow::{Context, Result, anyhow};
 use candle_core::{DType, Device, Shape, Tensor};
 use half::bf16;
-use prune_llm::model::{
-    Architecture, Attention, Config, FileLayout, LinearKind, save::Writer, tensor_name,
-};
+use prune_llm::model::{FileLayout, Writer, families, tensors};
 use rand_pcg::{Pcg64, rand_core::Rng};
+use serde_json::{Value, json};
 use std::{env, fs, path::Path};
 use tokenizers::{
     Tokenizer,
@@ -30,16 +29,16 @@ fn main() -> Result<()> {
     let model = Path::new(&folder).join("model");
     fs::create_dir_all(&model)?;
 
-    let config = config(blocks);
-    fs::write(
-        model.join("config.json"),
-        config.to_json(DType::BF16).to_string(),
-    )?;
-    let tokenizer = tokenizer(config.vocab_size)?;
+    let config = config(blocks).to_string();
+    fs::write(model.join("config.json"), &config)?;
+    let family = families::from_json(&config)?;
+    let tokenizer = tokenizer(family.config().vocab_size)?;
     tokenizer
         .save(model.join("tokenizer.json"), false)
         .map_err(|error| anyhow!("{error}"))?;
-    let tensors = tensors(&config);
+    let tensors: Vec<_> = tensors(&*family)
+        .map(|(name, shape)| (name, DType::BF16, Shape::from(shape)))
+        .collect();
     let layout = FileLayout::new("model.safetensors", tensors.clone())?;
     let mut writer = Writer::open(&model, vec![layout])?;
     let mut random = Pcg64::new(7, 1);
@@ -55,31 +54,25 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn config(blocks: usize) -> Config {
-    let attention = Attention {
-        rotary: true,
-        window: None,
-    };
-    Config {
-        architecture: Architecture::Llama,
-        hidden_size: 4096,
-        intermediate_size: 11008,
-        vocab_size: 32000,
-        num_hidden_layers: blocks,
-        num_attention_heads: 32,
-        num_key_value_heads: 32,
-        head_dim: 128,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        attention: vec![attention; blocks],
-        attention_bias: false,
-        mlp_bias: false,
-        max_position_embeddings: 4096,
-        tie_word_embeddings: false,
-        bos_token_id: Some(1),
-        eos_token_ids: vec![2],
-    }
+fn config(blocks: usize) -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "vocab_size": 32000,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": false,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": "bfloat16",
+    })
 }
 
 /// Every byte and as many more tokens as the model has.
@@ -94,27 +87,6 @@ fn tokenizer(size: usize) -> Result<Tokenizer> {
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     Ok(tokenizer)
-}
-
-fn tensors(config: &Config) -> Vec<(String, DType, Shape)> {
-    let table = Shape::from((config.vocab_size, config.hidden_size));
-    let norm = Shape::from(config.hidden_size);
-    let ends = [
-        ("model.embed_tokens.weight", table.clone()),
-        ("lm_head.weight", table),
-        ("model.norm.weight", norm.clone()),
-    ];
-    let ends = ends.map(|(name, shape)| (name.to_owned(), shape));
-    let blocks = (0..config.num_hidden_layers).flat_map(|block| {
-        let layers = LinearKind::ALL.map(|layer| (layer.module(), layer.shape(config).into()));
-        let norms = ["input_layernorm", "post_attention_layernorm"];
-        let norms = norms.map(|module| (module, norm.clone()));
-        let all = layers.into_iter().chain(norms);
-        all.map(move |(module, shape)| (tensor_name(block, module), shape))
-    });
-    let all = ends.into_iter().chain(blocks);
-    all.map(|(name, shape)| (name, DType::BF16, shape))
-        .collect()
 }
 
 /// Norms of 1, and matrices that leave the size of what flows through about as it is.

@@ -12,14 +12,11 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use indicatif::ProgressBar;
 use prune_llm::{
+    Progress,
+    calibrate::{HiddenStates, Sequences},
     cli::{Cli, Job},
-    hidden::HiddenStates,
-    input::Location,
-    model::{Model, Unobserved},
-    progress::Progress,
-    run::run,
-    setup::Texts,
-    text::Sequences,
+    job::{Texts, prune},
+    model::{Location, Model, Unobserved},
 };
 use std::time::{Duration, Instant};
 
@@ -27,14 +24,14 @@ fn main() -> Result<()> {
     let Job::Prune(args) = Cli::parse().job() else {
         bail!("only pruning is measured");
     };
-    let progress = Progress::new();
+    let progress = Progress::default();
     let input = Location::find(args.input.data.model.as_deref(), progress)?.open()?;
     let Some(texts) = Texts::read(&args.input, &input.tokenizer)?.calibration else {
         bail!("give the calibration text as a file");
     };
     // One before and one after, since what else the machine does may change in between.
     let before = pass(&input.model, &texts)?;
-    let report = run(&args, progress)?;
+    let report = prune(&args, progress)?;
     let after = pass(&input.model, &texts)?;
 
     let bare = (before + after).as_secs_f64();

@@ -2,8 +2,7 @@
 //! prints for the same text has to be the same.
 //!
 //! ```sh
-//! cargo run --release -p prune-llm -- --eval README.md --eval-windows 8 --eval-length 256 \
-//!   --output pruned
+//! prune-llm --eval README.md --eval-windows 8 --eval-length 256 --output pruned
 //! cargo run --release -p prune-llm --example stock_llama -- pruned README.md 8 256
 //! ```
 
@@ -11,7 +10,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, ops::log_softmax};
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
-use prune_llm::{input::Location, progress::Progress, text::Sequences};
+use prune_llm::{Progress, calibrate::Sequences, model::Location};
 use std::{env, fs, path::Path};
 
 fn main() -> Result<()> {
@@ -20,7 +19,7 @@ fn main() -> Result<()> {
     let [folder, text, windows, length] = arguments.as_slice() else {
         anyhow::bail!(usage);
     };
-    let input = Location::find(Some(folder), Progress::hidden())?.open()?;
+    let input = Location::find(Some(folder), Progress::Hidden)?.open()?;
     let (windows, length) = (
         windows.parse().context(usage)?,
         length.parse().context(usage)?,

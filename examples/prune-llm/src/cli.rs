@@ -1,9 +1,6 @@
 //! The command line.
 
-use crate::{
-    plan::Choice,
-    recipe::{Method, Recipe, Update},
-};
+use crate::plan::{Choice, Method, Recipe, Update};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use wanda::Pattern;
@@ -11,66 +8,55 @@ use wanda::Pattern;
 const PRUNE_EXAMPLES: &str = "\
 Examples:
   The whole job on SmolLM2-135M-Instruct, fetched at the first run, with no data needed:
-    cargo run --release -p prune-llm
+    prune-llm
 
-  Two of every four weights kept, measured on a text of yours (here this project's README):
-    cargo run --release -p prune-llm -- \\
-      --pattern 2:4 --eval README.md --eval-windows 4 --eval-length 128
+  Two of every four weights kept, measured on a text of yours:
+    prune-llm --pattern 2:4 \\
+      --eval README.md --eval-windows 4 --eval-length 128
 
   SparseGPT as published, with a page of charts to look at:
-    cargo run --release -p prune-llm -- \\
-      --method sparsegpt --pattern per-layer:0.5 --html report.html
+    prune-llm --method sparsegpt --pattern per-layer:0.5 --html report.html
 
-  Wanda, with the weights that stay making up for those that go:
-    cargo run --release -p prune-llm -- --method wanda --update obs
+  Wanda, with the kept weights updated to make up for the pruned ones:
+    prune-llm --method wanda --update obs
 
   More of some layers and nothing of others; first see what would happen:
-    cargo run --release -p prune-llm -- \\
-      --exclude layers.0. --sparsity-of mlp=0.6 --dry-run
+    prune-llm --exclude layers.0. --sparsity-of mlp=0.6 --dry-run
 
   Magnitude pruning, the baseline, with a report as JSON:
-    cargo run --release -p prune-llm -- \\
-      --method magnitude --pattern per-layer:0.5 --report report.json
+    prune-llm --method magnitude --pattern per-layer:0.5 --report report.json
 
   A model from the Hugging Face Hub (a GGUF file or a folder on disk work the same way):
-    cargo run --release -p prune-llm -- \\
-      --model HuggingFaceTB/SmolLM2-135M --output pruned";
+    prune-llm --model HuggingFaceTB/SmolLM2-135M --output pruned";
 
 const CALIBRATE_EXAMPLES: &str = "\
 Examples:
   The norms of all inputs of SmolLM2-135M-Instruct, and a pruning run that uses them:
-    cargo run --release -p prune-llm -- calibrate --output norms.safetensors
-    cargo run --release -p prune-llm -- \\
-      --statistics norms.safetensors --pattern 2:4
+    prune-llm calibrate --output norms.safetensors
+    prune-llm --statistics norms.safetensors --pattern 2:4
 
-  Gram matrices, as sparsegpt needs them, of a text of yours (here this project's README):
-    cargo run --release -p prune-llm -- calibrate --gram \\
-      --calibration README.md --calibration-samples 8 --sequence-length 128 \\
-      --output gram.safetensors
-    cargo run --release -p prune-llm -- \\
-      --method sparsegpt --statistics gram.safetensors
+  Gram matrices, as sparsegpt needs them, of a text of yours:
+    prune-llm calibrate --gram --output gram.safetensors \\
+      --calibration README.md --calibration-samples 8 --sequence-length 128
+    prune-llm --method sparsegpt --statistics gram.safetensors
 
   Half of the work on each of two machines:
-    cargo run --release -p prune-llm -- \\
-      calibrate --seed 1 --output one.safetensors
-    cargo run --release -p prune-llm -- \\
-      calibrate --seed 2 --output two.safetensors
-    cargo run --release -p prune-llm -- \\
-      --statistics one.safetensors two.safetensors";
+    prune-llm calibrate --seed 1 --output one.safetensors
+    prune-llm calibrate --seed 2 --output two.safetensors
+    prune-llm --statistics one.safetensors two.safetensors";
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:
   Everything on SmolLM2-135M-Instruct, with no data needed:
-    cargo run --release -p prune-llm -- compare
+    prune-llm compare
 
-  Measured on a text of yours (here this project's README), the table also as files:
-    cargo run --release -p prune-llm -- compare \\
-      --eval README.md --eval-windows 4 --eval-length 128 \\
+  Measured on a text of yours, the table also as files:
+    prune-llm compare --eval README.md --eval-windows 4 --eval-length 128 \\
       --markdown table.md --json table.json";
 
 const MORE_JOBS: &str = "\
 All methods side by side in one table: see
-    cargo run --release -p prune-llm -- compare --help";
+    prune-llm compare --help";
 
 /// Prune a language model (Llama, Mistral, Qwen2, Qwen3, SmolLM) on a CPU.
 ///
@@ -94,7 +80,6 @@ pub struct Cli {
 
 impl Cli {
     /// What to do: to prune, where no subcommand says otherwise.
-    #[must_use]
     pub fn job(self) -> Job {
         self.job.unwrap_or(Job::Prune(self.prune))
     }
@@ -177,7 +162,7 @@ pub struct PruneArgs {
     ///
     /// It must not exist, be empty, or have been written by this program, in which case it is
     /// replaced once the new one is complete. Until then all is in the folder `.DIR.unfinished`
-    /// beside it, and a run that was stopped is gone on with by the same command.
+    /// beside it, and the same command resumes a run that was stopped.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
@@ -192,7 +177,6 @@ pub struct PruneArgs {
 
 impl PruneArgs {
     /// How to prune.
-    #[must_use]
     pub fn recipe(&self) -> Recipe {
         Recipe {
             method: self.method,
@@ -214,8 +198,8 @@ pub struct CalibrateArgs {
 
     /// The file to write [default: ./MODEL-norms.safetensors, or ./MODEL-gram.safetensors]
     ///
-    /// Until it is complete all is in the folder `.FILE.unfinished` beside it, and a run that was
-    /// stopped is gone on with by the same command.
+    /// Until it is complete all is in the folder `.FILE.unfinished` beside it, and the same
+    /// command resumes a run that was stopped.
     #[arg(long, value_name = "FILE.safetensors")]
     pub output: Option<PathBuf>,
 }
@@ -366,14 +350,10 @@ mod tests {
             let text = text.replace("\\\n", "");
             let mut examples = 0;
             for line in text.lines() {
-                let Some(arguments) = line.trim().strip_prefix("cargo run --release -p prune-llm")
-                else {
+                if !line.trim().starts_with("prune-llm") {
                     continue;
-                };
-                let arguments = arguments.strip_prefix(" --").unwrap_or(arguments);
-                let line = ["prune-llm"]
-                    .into_iter()
-                    .chain(arguments.split_whitespace());
+                }
+                let line = line.split_whitespace();
                 if let Err(error) = command.try_get_matches_from_mut(line) {
                     assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{error}");
                 }

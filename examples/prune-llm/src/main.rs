@@ -2,22 +2,19 @@
 
 use clap::Parser;
 use prune_llm::{
+    Progress,
     cli::{Cli, Job},
-    compare::compare,
-    dry_run::dry_run,
-    progress::Progress,
-    run::run,
-    statistics::calibrate::calibrate,
+    job,
 };
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let progress = Progress::new();
+    let progress = Progress::default();
     let result = match Cli::parse().job() {
-        Job::Prune(args) if args.dry_run => dry_run(&args, progress),
-        Job::Prune(args) => run(&args, progress).map(drop),
-        Job::Calibrate(args) => calibrate(&args, progress),
-        Job::Compare(args) => compare(&args, progress).map(drop),
+        Job::Prune(args) if args.dry_run => job::dry_run(&args, progress),
+        Job::Prune(args) => job::prune(&args, progress).map(drop),
+        Job::Calibrate(args) => job::calibrate(&args, progress),
+        Job::Compare(args) => job::compare(&args, progress).map(drop),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,11 @@ use common::{
     Fixture, assert_close, blocks, config, header, load, logits, names_in, prune_args, rows,
     stock_logits, tensors, tensors_in, tokens, write_in_order, write_safetensors,
 };
-use prune_llm::{model::LinearKind, progress::Progress, report::Report, sample, text::Sequences};
+use prune_llm::{
+    Progress,
+    calibrate::{Sequences, sample},
+    report::Report,
+};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -32,8 +36,8 @@ fn agrees_with_stock_llama(config: &Value, dtype: DType) {
         &stock_logits(&fixture.path("pruned"), &text),
     );
     for block in blocks(&pruned) {
-        for kind in LinearKind::ALL {
-            let weights = block.linear(kind);
+        for layer in 0..pruned.spec().layers.len() {
+            let weights = block.weight(layer);
             assert_eq!(weights.dtype(), dtype);
             for group in rows(weights).iter().flat_map(|row| row.chunks(4)) {
                 assert_eq!(group.iter().filter(|&&w| w != 0.0).count(), 2, "{group:?}");
@@ -420,8 +424,7 @@ fn line_ends_do_not_matter() {
 fn sampled_text_follows_the_seed() {
     let fixture = Fixture::new(&config(), &tensors(DType::F32));
     let model = load(&fixture.model()).model;
-    let sample =
-        |count, seed| sample::texts(&model, 0..count, 12, seed, Progress::hidden()).unwrap();
+    let sample = |count, seed| sample::texts(&model, 0..count, 12, seed, Progress::Hidden).unwrap();
     let texts = sample(3, 1);
     assert_eq!(texts, sample(3, 1));
     assert_ne!(texts, sample(3, 2));
@@ -479,7 +482,7 @@ fn magnitude_uses_calibration_only_to_report() {
         output.to_str().unwrap(),
     ])
     .unwrap();
-    let without = prune_llm::run::run(&args, Progress::hidden()).unwrap();
+    let without = prune_llm::job::prune(&args, Progress::Hidden).unwrap();
     assert!(
         without
             .layers

@@ -6,9 +6,10 @@ use candle_core::DType;
 use clap::Parser;
 use common::{Fixture, assert_says, config, tensors};
 use prune_llm::{
+    Progress,
     cli::{Cli, Job},
-    compare::{Comparison, compare},
-    progress::Progress,
+    job::compare,
+    report::Comparison,
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -102,7 +103,7 @@ fn no_text_is_needed() {
     let Job::Compare(args) = Cli::try_parse_from(line).unwrap().job() else {
         panic!("another job than `compare`");
     };
-    let comparison = compare(&args, Progress::hidden()).unwrap();
+    let comparison = compare(&args, Progress::Hidden).unwrap();
     assert_eq!(comparison.calibration.file, None);
     assert!(
         comparison

@@ -9,9 +9,9 @@ use candle_core::{
 use common::{
     Fixture, assert_close, config,
     gguf::{Metadata, Stored, write},
-    load, logits, names_in, stock_logits, tensors, tokens,
+    llama, load, logits, names_in, stock_logits, tensors, tokens,
 };
-use prune_llm::{model::RopeScaling, tokenizer};
+use prune_llm::model::{RopeScaling, tokenizer};
 use std::fs;
 
 fn metadata() -> Metadata {
@@ -94,7 +94,7 @@ fn llama3_frequencies() {
     let fixture = Fixture::empty();
     let file = fixture.path("model.gguf");
     write(&file, &metadata, &tensors);
-    let Some(RopeScaling::Llama3(scaling)) = load(&file).model.config.rope_scaling else {
+    let Some(RopeScaling::Llama3(scaling)) = llama(&load(&file).model).rope.scaling else {
         panic!("no scaling");
     };
     assert!((scaling.factor - 8.0).abs() < 1e-9);

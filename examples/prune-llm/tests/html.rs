@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::DType;
 use common::{Fixture, LAYERS, config, tensors};
-use prune_llm::{html::page, report::Report};
+use prune_llm::report::{Report, html::page};
 use scraper::{Html, Selector};
 use std::fs;
 
@@ -130,7 +130,7 @@ fn what_was_not_done_is_left_out() {
     // Sparsity and error of one kind, and one input.
     assert_eq!(charts(&html).len(), 3);
     let text = text(&html);
-    assert!(!text.contains("go on") && !text.contains("exclude"));
+    assert!(!text.contains("Continuation") && !text.contains("exclude"));
     assert!(text.contains("mlp.down") && text.contains("s.0=0.7"));
 }
 

@@ -5,12 +5,12 @@ mod common;
 use candle_core::{DType, Tensor};
 use common::{Fixture, blocks, config, load, prune_args, rows, tensors, weights};
 use prune_llm::{
-    matrix,
-    model::{LinearKind, Model, Observer, Tap, Unobserved},
-    progress::Progress,
+    Progress,
+    calibrate::Sequences,
+    job::prune,
+    model::{BlockSpec, Model, Observer, Unobserved},
     report::Report,
-    run::run,
-    text::Sequences,
+    with_rows,
 };
 use wanda::{ErrorBasis, Gram, Pattern, ndarray::Array2};
 
@@ -84,12 +84,13 @@ fn every_method_with_and_without_update() {
 #[test]
 fn an_update_lowers_the_error_of_the_layers() {
     let fixture = fixture();
+    let layers = load(&fixture.model()).model.spec().layers.len();
     let error_with = |update| {
         let report = fixture
             .run(&["--method", "sparsegpt", "--update", update])
             .unwrap();
         // The layers after the first block see other inputs in each of the runs.
-        let first = report.layers.iter().take(LinearKind::ALL.len());
+        let first = report.layers.iter().take(layers);
         first
             .map(|layer| layer.relative_error.unwrap())
             .sum::<f64>()
@@ -116,19 +117,23 @@ fn an_update_calibrates_even_magnitude() {
         output.to_str().unwrap(),
     ])
     .unwrap();
-    let report = run(&args, Progress::hidden()).unwrap();
+    let report = prune(&args, Progress::Hidden).unwrap();
     assert!(report.layers.iter().all(|layer| layer.damping.is_some()));
 }
 
 /// A Gram matrix for every layer, though some read the same input.
-struct Separate(Vec<(LinearKind, Gram)>);
+#[derive(Debug)]
+struct Separate<'a> {
+    spec: &'a BlockSpec,
+    grams: Vec<(usize, Gram)>,
+}
 
-impl Observer for Separate {
-    fn input(&mut self, tap: Tap, input: &Tensor) -> anyhow::Result<()> {
-        for &layer in tap.layers() {
-            let mut gram = Gram::new(input.dims()[2]);
-            matrix::with_rows(input, |rows| Ok(gram.update(&rows)?))?;
-            self.0.push((layer, gram));
+impl Observer for Separate<'_> {
+    fn input(&mut self, input: usize, x: &Tensor) -> anyhow::Result<()> {
+        for (layer, _) in self.spec.readers(input) {
+            let mut gram = Gram::new(x.dims()[2]);
+            with_rows(x, |rows| Ok(gram.update(&rows)?))?;
+            self.grams.push((layer, gram));
         }
         Ok(())
     }
@@ -142,22 +147,24 @@ fn shared_gram_matrices_are_those_of_each_layer() {
     let (_, pruned) = pruned(&fixture, &line);
     let input = load(&fixture.model());
     let text = Sequences::from_file(&fixture.path("text"), &input.tokenizer, 4, 40).unwrap();
-    let rope = input.model.rope(text.length()).unwrap();
+    let spec = input.model.spec();
+    let forward = input.model.forward_pass(text.length()).unwrap();
     let tokens: Vec<u32> = text.iter().flatten().copied().collect();
     let embedding = input.model.embedding().unwrap();
     let mut x = embedding.embed(&tokens, text.count()).unwrap();
     for (dense, pruned) in blocks(&input.model).zip(blocks(&pruned)) {
-        let mut separate = Separate(Vec::new());
-        dense.observe(&x, &rope, &mut separate).unwrap();
-        assert_eq!(separate.0.len(), LinearKind::ALL.len());
-        for (layer, gram) in &separate.0 {
-            let shape = dense.linear(*layer).dims2().unwrap();
-            let values = rows(dense.linear(*layer)).concat();
+        let grams = Vec::new();
+        let mut separate = Separate { spec, grams };
+        dense.observe(&x, &*forward, &mut separate).unwrap();
+        assert_eq!(separate.grams.len(), spec.layers.len());
+        for (layer, gram) in &separate.grams {
+            let shape = dense.weight(*layer).dims2().unwrap();
+            let values = rows(dense.weight(*layer)).concat();
             let mut expected = Array2::from_shape_vec(shape, values).unwrap();
             let _ = wanda::sparsegpt_layer(&mut expected, gram, Pattern::PerLayer(0.5)).unwrap();
-            let found = rows(pruned.linear(*layer)).concat();
-            assert_eq!(found, expected.into_raw_vec_and_offset().0, "{layer:?}");
+            let found = rows(pruned.weight(*layer)).concat();
+            assert_eq!(found, expected.into_raw_vec_and_offset().0, "{layer}");
         }
-        x = pruned.forward(&x, &rope, &mut Unobserved).unwrap();
+        x = pruned.forward(&x, &*forward, &mut Unobserved).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Runs that are stopped, by whatever, and gone on with.
+//! Runs that are stopped, by whatever, and resumed.
 
 mod common;
 
@@ -68,18 +68,18 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
         &["--method=magnitude", "--update=obs"],
     ]
     .map(|more| fixture.command(&[more, &["--output", output.to_str().unwrap()]].concat()));
-    kill_and_go_on(&fixture, &output, &mut commands.into_iter());
+    kill_and_resume(&fixture, &output, &mut commands.into_iter());
 }
 
 #[test]
 fn killed_at_any_moment_statistics_end_with_the_same_bytes() {
     let fixture = fixture();
     let commands = [&[][..], &["--gram"]].map(|more| fixture.calibrate_command("norms", more));
-    kill_and_go_on(&fixture, &fixture.path("norms"), &mut commands.into_iter());
+    kill_and_resume(&fixture, &fixture.path("norms"), &mut commands.into_iter());
 }
 
 /// Fails unless each command, killed at least eight times, writes what it writes undisturbed.
-fn kill_and_go_on(fixture: &Fixture, output: &Path, commands: &mut dyn Iterator<Item = Command>) {
+fn kill_and_resume(fixture: &Fixture, output: &Path, commands: &mut dyn Iterator<Item = Command>) {
     const KILLS: usize = 8;
     let mut random = Pcg64::new(5, 1);
     let mut kills_between_blocks = 0;
@@ -175,7 +175,7 @@ fn a_full_disk_loses_nothing() {
     let resumed = command.output().unwrap();
     assert!(resumed.status.success());
     let text = String::from_utf8(resumed.stdout).unwrap();
-    assert!(text.contains("going on after block"), "{text}");
+    assert!(text.contains("resuming after block"), "{text}");
     let found = contents(&output);
     assert_eq!(fixture.entries(), ["model", "pruned", "text"]);
 
@@ -185,7 +185,7 @@ fn a_full_disk_loses_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn what_was_begun_is_not_gone_on_with_as_something_else() {
+fn what_was_begun_is_not_resumed_as_something_else() {
     let (fixture, size) = blocks_last();
     let output = fixture.path("pruned");
     let limit = size * 7 / 10;
@@ -230,7 +230,7 @@ fn what_was_begun_is_not_gone_on_with_as_something_else() {
     assert_eq!(fixture.entries(), ["model", "pruned", "text"]);
 }
 
-/// Pruning with statistics from a file goes on with those alone, and knows in the end what it saw
+/// Pruning with statistics from a file resumes with those alone, and knows in the end what it saw
 /// before it was stopped.
 #[cfg(unix)]
 #[test]
@@ -273,7 +273,7 @@ fn statistics_stay_the_same_to_the_end() {
 /// into it.
 #[cfg(unix)]
 #[test]
-fn statistics_are_gone_on_with() {
+fn gathering_statistics_is_resumed() {
     let fixture = fixture();
     let output = fixture.calibrate("norms", &["--gram"]);
     let expected = contents(&output);
@@ -312,7 +312,7 @@ fn statistics_are_gone_on_with() {
     let mut command = command;
     let resumed = command.output().unwrap();
     let text = String::from_utf8(resumed.stdout).unwrap();
-    assert!(text.contains("going on after block"), "{text}");
+    assert!(text.contains("resuming after block"), "{text}");
     assert!(contents(&output) == expected);
     assert_eq!(fixture.entries(), ["model", "norms", "text"]);
 }

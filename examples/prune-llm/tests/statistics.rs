@@ -9,9 +9,8 @@ use candle_core::{
 use clap::Parser;
 use common::{Fixture, HIDDEN, INTERMEDIATE, LAYERS, assert_says, config, load, tensors, weights};
 use prune_llm::{
+    Progress,
     cli::Cli,
-    model::LinearKind,
-    progress::Progress,
     report::{Calibration, Report},
 };
 use serde_json::json;
@@ -88,7 +87,7 @@ fn the_first_block_is_pruned_as_without_a_file() {
         let expected = weights(&load(&fixture.path("pruned")).model);
         let from_file = run_with(&fixture, &[file], &line).unwrap();
         let found = weights(&load(&fixture.path("pruned")).model);
-        let first = LinearKind::ALL.len();
+        let first = expected.len() / LAYERS;
         assert_eq!(found[..first], expected[..first], "{line:?}");
         for (a, b) in from_file.layers.iter().zip(&direct.layers).take(first) {
             assert_eq!(a.relative_error, b.relative_error, "{line:?}");
@@ -174,7 +173,7 @@ fn sampled_texts_to_measure_on_are_held_out() {
             "--calibration-samples=3",
         ]);
         line.extend(more);
-        prune_llm::run::run(&common::prune_args(&line).unwrap(), Progress::hidden()).unwrap()
+        prune_llm::job::prune(&common::prune_args(&line).unwrap(), Progress::Hidden).unwrap()
     };
     let stats = fixture.calibrate("stats", &[]);
     let with = run(&["--statistics", stats.to_str().unwrap()]);
@@ -383,12 +382,20 @@ fn damaged_importance_matrices_are_refused() {
 /// Seeded changes of single bytes: an error or a result, and nothing left behind by an error.
 #[test]
 fn changed_bytes_do_no_harm() {
-    use prune_llm::{model::Config, plan::Plan, statistics::Files};
+    use prune_llm::{
+        calibrate::Files,
+        plan::{Choice, Plan},
+    };
     let fixture = fixture();
     let norms = fixture.calibrate("norms", &[]);
-    let config = Config::from_json(&config().to_string()).unwrap();
     let recipe = common::prune_args(&["prune-llm"]).unwrap().recipe();
-    let plan = Plan::uniform(&config, recipe);
+    let plan = Plan::new(
+        load(&fixture.model()).model.spec(),
+        LAYERS,
+        recipe,
+        &Choice::default(),
+    )
+    .unwrap();
     let matrix = imatrix(&norms, |_, _, _| {});
     let path = fixture.path("changed");
     let mut random = 1_u64;
@@ -407,10 +414,9 @@ fn changed_bytes_do_no_harm() {
             let place = next(places);
             bytes[place] ^= 1 << next(8);
             fs::write(&path, &bytes).unwrap();
-            let read =
-                Files::open(std::slice::from_ref(&path), &config, &plan).and_then(|mut files| {
-                    (0..LAYERS).try_for_each(|block| files.block(block, &plan).map(drop))
-                });
+            let read = Files::open(std::slice::from_ref(&path), &plan).and_then(|mut files| {
+                (0..LAYERS).try_for_each(|block| files.block(block, &plan).map(drop))
+            });
             refused += usize::from(read.is_err());
         }
     }

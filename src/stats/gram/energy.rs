@@ -7,7 +7,7 @@ use crate::element::{Real, inverse_power_of_two};
 use crate::kernels::second_order::dot;
 use crate::linalg::{LowerTriangle, Panel, PanelMut, Store, mean_of_live};
 use crate::parallel;
-use crate::stats::OutputEnergy;
+use crate::stats::{ActivationStats, OutputEnergy};
 
 impl Gram {
     /// tr(A G Aᵀ), scaled: the sum of squared outputs of a layer with weights `a` (row-major) and
@@ -88,6 +88,10 @@ impl Gram {
 }
 
 impl OutputEnergy for Gram {
+    fn inputs(&self) -> usize {
+        self.features()
+    }
+
     fn of_f32(&self, weights: &[f32], scale: f64) -> f64 {
         self.energy(weights, scale)
     }

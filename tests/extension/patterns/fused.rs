@@ -2,18 +2,19 @@
 //! give what they give without.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use wanda::ndarray::Array2;
+use wanda::pattern::mark_rows;
 use wanda::{
-    ImportanceMetric, LayerCut, Magnitude, Mask, MaskRow, NoStats, Pruner, Result, RowRule, Rows,
+    ComparisonGroup, ImportanceMetric, Magnitude, Mask, NoStats, Pruner, Result, Rows,
     SparsityPattern,
 };
 
-use super::RowByRow;
 use crate::metrics::Weighted;
 
 const ROWS: usize = 9;
-pub(crate) const COLUMNS: usize = 203;
+const COLUMNS: usize = 203;
 
 /// Weights of which many are equal.
 fn weights() -> Array2<f32> {
@@ -43,30 +44,24 @@ pub(crate) fn pruned_and_masked(
     (at_once, masked)
 }
 
-/// Prunes the lowest of every group, all but one, and says so.
+/// Prunes the lowest of every run of columns, all but one.
 #[derive(Debug, Clone, Copy)]
 struct BestOf(usize);
 
-impl RowRule for BestOf {
-    fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
-        for (i, run) in scores.chunks(self.0.max(1)).enumerate() {
-            marks.mark_lowest(i * self.0, run, run.len() - 1);
-        }
+impl SparsityPattern for BestOf {
+    fn comparison(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Run(self.0))
     }
 
-    fn group(&self) -> Option<usize> {
-        Some(self.0)
-    }
-
-    fn lowest(&self, columns: usize) -> Option<usize> {
-        Some(columns.saturating_sub(1))
+    fn count(&self, size: usize) -> usize {
+        size.saturating_sub(1)
     }
 }
 
 #[test]
 fn groups_that_lose_their_lowest() {
     for size in [1, 2, 3, 4, 8, 16, 32, 64, 150, 300] {
-        let (pruned, masked) = pruned_and_masked(&Magnitude, &RowByRow(BestOf(size)));
+        let (pruned, masked) = pruned_and_masked(&Magnitude, &BestOf(size));
         assert_eq!(pruned, masked, "{size}");
         assert!(pruned.iter().any(|&w| w != 0.0), "{size}");
     }
@@ -74,38 +69,57 @@ fn groups_that_lose_their_lowest() {
 
 #[test]
 fn groups_of_no_columns_are_no_reason_to_panic() {
-    let pruner = Pruner::new(Magnitude, RowByRow(BestOf(0)));
+    let pruner = Pruner::new(Magnitude, BestOf(0));
     assert!(pruner.prune(&mut weights(), &NoStats).is_ok());
+}
+
+/// Prunes so many of the whole layer.
+#[derive(Debug, Clone, Copy)]
+struct OfLayer(usize);
+
+impl SparsityPattern for OfLayer {
+    fn comparison(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Layer)
+    }
+
+    fn count(&self, _: usize) -> usize {
+        self.0
+    }
+}
+
+#[test]
+fn layers_lose_any_number_of_weights() {
+    const ALL: usize = ROWS * COLUMNS;
+    for count in [0, 1, 2, 79, 80, ALL / 2, ALL - 1, ALL, ALL + 1, usize::MAX] {
+        for metric in [&Magnitude as &dyn ImportanceMetric, &Weighted::Code] {
+            let (pruned, masked) = pruned_and_masked(metric, &OfLayer(count));
+            assert_eq!(pruned, masked, "{count}");
+            let pruner = Pruner::new(metric, OfLayer(count));
+            let mask = pruner.mask(&weights(), &NoStats).expect("a fine layer");
+            assert_eq!(mask.count(), count.min(ALL));
+        }
+    }
 }
 
 /// Prunes up to a place that is known beforehand.
 #[derive(Debug, Clone, Copy)]
-struct UpTo(LayerCut<f32>);
+struct UpTo {
+    threshold: f32,
+    /// A row and a column: of the scores that equal the threshold, those go that stand in a column
+    /// before this one, or in this column in a row before this one.
+    ties_before: (usize, usize),
+}
 
 impl SparsityPattern for UpTo {
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-        let (rows, columns) = scores.dim();
-        let mut all = Array2::zeros((rows, columns));
-        for (row, mut scored) in all.rows_mut().into_iter().enumerate() {
-            scores.read(row, 0, scored.as_slice_mut().expect("a run"))?;
-        }
-        let (edge_row, edge) = self.0.ties_before;
-        Mask::from_fn(rows, columns, |row, column| {
-            let comes_before = (column, row) < (edge, edge_row);
-            match all[[row, column]].partial_cmp(&self.0.threshold) {
+    fn project(&self, scores: &dyn Rows<f32>, _: Range<usize>) -> Result<Mask> {
+        let (edge_row, edge) = self.ties_before;
+        mark_rows(scores, |row, scores, marks| {
+            marks.fill(|column| match scores[column].partial_cmp(&self.threshold) {
                 Some(Ordering::Less) => true,
-                Some(Ordering::Equal) => comes_before,
+                Some(Ordering::Equal) => (column, row) < (edge, edge_row),
                 _ => false,
-            }
+            });
         })
-    }
-
-    fn layer_cut(&self, _: &dyn Rows<f32>) -> Result<Option<LayerCut<f32>>> {
-        Ok(Some(self.0))
     }
 }
 
@@ -121,12 +135,24 @@ fn layers_are_cut_at_any_place() {
             (0, COLUMNS),
             (usize::MAX, usize::MAX),
         ] {
-            let cut = LayerCut {
+            let cut = UpTo {
                 threshold,
                 ties_before,
             };
-            for metric in [&Magnitude as &dyn ImportanceMetric, &Weighted { told: 0 }] {
-                let (pruned, masked) = pruned_and_masked(metric, &UpTo(cut));
+            let magnitudes = weights().mapv(f32::abs);
+            let expected = Mask::from_fn(ROWS, COLUMNS, |row, column| {
+                let score = magnitudes[[row, column]];
+                let (edge_row, edge) = ties_before;
+                let ties = column < edge || (column == edge && row < edge_row);
+                // Nothing equals a threshold that is not a number.
+                #[allow(clippy::float_cmp, reason = "ties are meant")]
+                let equal = score == threshold;
+                score < threshold || (equal && ties)
+            });
+            let mask = Pruner::new(Magnitude, cut).mask(&weights(), &NoStats);
+            assert_eq!(mask, expected, "{cut:?}");
+            for metric in [&Magnitude as &dyn ImportanceMetric, &Weighted::Code] {
+                let (pruned, masked) = pruned_and_masked(metric, &cut);
                 assert_eq!(pruned, masked, "{cut:?}");
             }
         }

@@ -1,19 +1,21 @@
-//! Patterns of users: rules for single rows, patterns that decide a layer at once, and those that
-//! return what they should not.
+//! Patterns of users: by comparison groups, by code row by row, those that decide a layer at once,
+//! and those that return what they should not.
 
 pub(crate) mod fused;
+mod hostile;
 mod projections;
 #[cfg(feature = "second-order")]
 mod sweeps;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::ops::Range;
 
 use wanda::half::bf16;
 use wanda::ndarray::{Array2, array};
-use wanda::pattern::project_rows;
+use wanda::pattern::mark_rows;
 use wanda::{
-    Element, Error, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, Real, Result, RowRule,
-    Rows, SparsityPattern, prune_layer, validate,
+    ComparisonGroup, Element, Error, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, Real,
+    Result, Rows, SparsityPattern, prune_layer, validate,
 };
 
 use crate::common::layer::gathered;
@@ -38,51 +40,36 @@ impl<T: Real> SparsityPattern<T> for KeepOfRow {
         Ok(())
     }
 
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
-        project_rows(self, scores)
+    fn comparison(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Row)
     }
 
-    fn row_rule(&self) -> Option<Box<dyn RowRule<T> + '_>> {
-        Some(Box::new(*self))
-    }
-}
-
-impl<T: Real> RowRule<T> for KeepOfRow {
-    fn select(&self, scores: &[T], marks: &mut MaskRow<'_>) {
-        assert_eq!(marks.columns(), scores.len());
-        marks.mark_lowest(0, scores, scores.len() - self.keep);
+    fn count(&self, size: usize) -> usize {
+        size.saturating_sub(self.keep)
     }
 }
 
-/// A pattern that is a rule for single rows and nothing else.
-#[derive(Debug, Clone, Copy)]
-struct RowByRow<R>(R);
+/// A pattern that decides row by row, by code.
+#[derive(Clone, Copy)]
+struct RowByRow<F>(F);
 
-impl<R: RowRule + Copy + Debug> SparsityPattern for RowByRow<R> {
-    fn name(&self) -> String {
-        format!("row by row {:?}", self.0)
-    }
+/// A pattern that marks each row as `mark` does.
+fn row_by_row<F: Fn(&[f32], &mut MaskRow<'_>) + Send + Sync>(mark: F) -> RowByRow<F> {
+    RowByRow(mark)
+}
 
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-        project_rows(&self.0, scores)
-    }
-
-    fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
-        Some(Box::new(self.0))
+impl<F> Debug for RowByRow<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("row by row")
     }
 }
 
-/// Prunes every weight that scores below a threshold.
-#[derive(Debug, Clone, Copy)]
-struct Below(f32);
-
-impl RowRule for Below {
-    fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
-        marks.fill(|column| scores[column] < self.0);
+impl<F: Fn(&[f32], &mut MaskRow<'_>) + Send + Sync> SparsityPattern for RowByRow<F> {
+    fn project(&self, scores: &dyn Rows<f32>, _: Range<usize>) -> Result<Mask> {
+        mark_rows(scores, |_, scores, marks| {
+            assert_eq!(marks.columns(), scores.len());
+            (self.0)(scores, marks);
+        })
     }
 }
 
@@ -97,11 +84,7 @@ impl<T: Real> SparsityPattern<T> for WholeColumns {
         format!("{} whole columns", self.columns)
     }
 
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<T>) -> Result<Mask> {
+    fn project(&self, scores: &dyn Rows<T>, _: Range<usize>) -> Result<Mask> {
         let (rows, columns) = scores.dim();
         let mut sums = vec![0.0; columns];
         let mut buffer = vec![<T as Element>::ZERO; columns];
@@ -124,7 +107,7 @@ impl<T: Real> SparsityPattern<T> for WholeColumns {
 }
 
 #[test]
-fn a_users_row_rule_prunes_rows() {
+fn a_users_pattern_prunes_rows() {
     let mut w = weights();
     let pruner = Pruner::new(Magnitude, KeepOfRow { keep: 1 });
     let report = pruner.prune(&mut w, &NoStats).expect("a fine layer");
@@ -133,43 +116,49 @@ fn a_users_row_rule_prunes_rows() {
     assert_eq!(validate(&w, &KeepOfRow { keep: 1 }), Ok(()));
 
     let mut w = weights();
-    let pruner = Pruner::new(Magnitude, RowByRow(Below(0.45)));
+    let below = row_by_row(|scores, marks| marks.fill(|column| scores[column] < 0.45));
+    let pruner = Pruner::new(Magnitude, below);
     let report = pruner.prune(&mut w, &NoStats).expect("a fine layer");
     assert_eq!(w, array![[4.0, -1.0, 0.5, 3.0], [0.0, 0.0, 0.0, 0.0]]);
     assert_eq!(report.pruned(), 4);
 }
 
-/// Prunes the lowest half of every row, and says so.
+/// Prunes the lowest half of every row.
 #[derive(Debug, Clone, Copy)]
 struct LowestHalf;
 
-impl RowRule for LowestHalf {
-    fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
-        marks.mark_lowest(0, scores, scores.len() / 2);
+impl SparsityPattern for LowestHalf {
+    fn comparison(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Row)
     }
 
-    fn lowest(&self, columns: usize) -> Option<usize> {
-        Some(columns / 2)
+    fn count(&self, size: usize) -> usize {
+        size / 2
     }
 }
 
 #[test]
-fn a_users_rule_of_the_lowest_prunes_what_it_selects() {
+fn a_users_count_of_the_lowest_is_what_code_marks() {
+    let by_code = row_by_row(|scores, marks| marks.mark_lowest(0, scores, scores.len() / 2));
     for columns in [0, 1, 2, 63, 300, 1024, 2500] {
         let dense = Array2::from_shape_fn((3, columns), |(i, j)| ((i + j * 7919) % 1009) as f32);
-        let pruner = Pruner::new(Magnitude, RowByRow(LowestHalf));
-        let mask = pruner.mask(&dense, &NoStats).expect("a mask");
+        let mask = Pruner::new(Magnitude, by_code).mask(&dense, &NoStats);
         let mut expected = dense.clone();
+        let mask = mask.expect("finite weights");
         mask.apply(&mut expected).expect("the same shape");
-        let mut w = dense;
-        let report = pruner.prune(&mut w, &NoStats).expect("finite weights");
-        assert_eq!(report.pruned(), 3 * (columns / 2));
-        assert_eq!(w, expected);
+        for pattern in [&LowestHalf as &dyn SparsityPattern, &by_code] {
+            let pruner = Pruner::new(Magnitude, pattern);
+            assert_eq!(pruner.mask(&dense, &NoStats).as_ref(), Ok(&mask));
+            let mut w = dense.clone();
+            let report = pruner.prune(&mut w, &NoStats).expect("finite weights");
+            assert_eq!(report.pruned(), 3 * (columns / 2));
+            assert_eq!(w, expected);
+        }
     }
 }
 
 #[test]
-fn a_users_row_rule_does_the_same_with_and_without_a_promise_of_valid_scores() {
+fn a_users_pattern_does_the_same_with_and_without_a_promise_of_valid_scores() {
     let stats = gathered(&array![[1.0_f32, 1.0, 1.0, 1.0]]);
     let mut checked = weights();
     let mut promised = weights();
@@ -254,11 +243,7 @@ fn what_a_users_pattern_finds_wrong_leaves_the_weights_alone() {
 struct WrongShape;
 
 impl SparsityPattern for WrongShape {
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
+    fn project(&self, scores: &dyn Rows<f32>, _: Range<usize>) -> Result<Mask> {
         let (rows, columns) = scores.dim();
         Mask::none(columns, rows)
     }
@@ -276,12 +261,18 @@ fn a_users_pattern_that_returns_another_shape_is_an_error() {
 }
 
 #[test]
-fn a_reference_to_a_pattern_has_its_row_rule_and_its_validation() {
+fn a_reference_to_a_pattern_compares_counts_and_validates_as_the_pattern() {
     let pattern = &&KeepOfRow { keep: 1 };
-    assert!(SparsityPattern::<f32>::row_rule(pattern).is_some());
+    let comparison = SparsityPattern::<f32>::comparison(pattern);
+    assert_eq!(comparison, Some(ComparisonGroup::Row));
+    assert_eq!(SparsityPattern::<f32>::count(pattern, 7), 6);
     let boxed: Box<dyn SparsityPattern> = Box::new(HALF);
-    assert!(boxed.row_rule().is_some());
-    assert!(SparsityPattern::<f32>::row_rule(&&WholeColumns { columns: 1 }).is_none());
+    assert_eq!(boxed.comparison(), Some(ComparisonGroup::Row));
+    assert_eq!(boxed.count(7), 3);
+    let whole = &&WholeColumns { columns: 1 };
+    assert_eq!(SparsityPattern::<f32>::comparison(whole), None);
+    let mask = SparsityPattern::<f32>::project(whole, &weights(), 0..4);
+    assert_eq!(mask.map(|mask| mask.count()), Ok(2));
     let w = Array2::<f32>::zeros((3, 3));
     // Validated as the appendix variant is, not as a pattern of its projection.
     assert_eq!(validate(&w, &&Pattern::Cumulative(0.5)), Ok(()));

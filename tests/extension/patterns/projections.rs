@@ -2,41 +2,15 @@
 //! and about scores that are too many or change their shape.
 
 use wanda::ndarray::Array2;
+use wanda::pattern::mark_rows;
 use wanda::{
-    Error, ImportanceMetric, Magnitude, Mask, MaskRow, NoStats, Pattern, Pruner, Result, RowRule,
-    Rows, SparsityPattern, Wanda, project_rows,
+    Context, Error, ImportanceMetric, Magnitude, Mask, NoStats, Pattern, Pruner, Result, Rows,
+    Scoring, SparsityPattern, Wanda,
 };
 
+use super::row_by_row;
 use crate::common::layer::{gathered, of_each_kind, ones};
-
-/// Calls `mark_lowest` in ways that do not fit the row.
-#[derive(Debug)]
-struct Careless {
-    start: usize,
-    scores: usize,
-    count: usize,
-}
-
-impl SparsityPattern for Careless {
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-        project_rows(self, scores)
-    }
-
-    fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
-        Some(Box::new(Self { ..*self }))
-    }
-}
-
-impl RowRule for Careless {
-    fn select(&self, _: &[f32], marks: &mut MaskRow<'_>) {
-        let scores: Vec<f32> = (0..self.scores).map(|i| i as f32).collect();
-        marks.mark_lowest(self.start, &scores, self.count);
-    }
-}
+use crate::metrics::{Scored, Weighted};
 
 #[test]
 fn marking_past_the_end_of_a_row_marks_what_is_there() {
@@ -56,11 +30,10 @@ fn marking_past_the_end_of_a_row_marks_what_is_there() {
         ] {
             for scores in [0, 1, 2, 64, 200] {
                 for count in [0, 1, 3, 64, 1000, usize::MAX] {
-                    let pattern = Careless {
-                        start,
-                        scores,
-                        count,
-                    };
+                    let pattern = row_by_row(move |_, marks| {
+                        let scores: Vec<f32> = (0..scores).map(|i| i as f32).collect();
+                        marks.mark_lowest(start, &scores, count);
+                    });
                     let mask = Pruner::new(Magnitude, pattern)
                         .mask(&ones(2, columns), &NoStats)
                         .expect("finite weights");
@@ -105,13 +78,13 @@ fn a_layer_with_more_weights_than_numbers_can_count_is_too_large() {
     };
     for pattern in of_each_kind(0.5, (3, 2)) {
         let expected = Err(Error::TooLarge { rows, columns });
-        let found = pattern.project(&scores).map(|_| ());
+        let found = pattern.project(&scores, 0..2).map(|_| ());
         assert_eq!(found, expected, "{pattern}");
-        let found = pattern.project_block(&scores, 0..2, 2).map(|_| ());
-        assert_eq!(found, expected, "{pattern}");
-        let cut = SparsityPattern::<f32>::layer_cut(&pattern, &scores).map(|_| ());
-        assert_eq!(cut, expected, "{pattern}");
+        let found = pattern.project(&scores, 2..4).map(|_| ());
+        assert!(matches!(found, Err(Error::TooLarge { .. })), "{pattern}");
     }
+    let found = mark_rows(&scores, |_, _, _| ()).map(|_| ());
+    assert_eq!(found, Err(Error::TooLarge { rows, columns }));
 }
 
 #[test]
@@ -130,20 +103,32 @@ fn a_block_that_scores_are_not_of_is_refused() {
     for block in [
         0..1000,
         5..2,
-        999..1001,
+        999..1002,
         0..1,
         0..0,
         usize::MAX - 1..usize::MAX,
     ] {
         for pattern in &patterns {
-            let found = pattern.project_block(&scores, block.clone(), 1000);
+            let found = pattern.project(&scores, block.clone());
             let expected = Error::BlockShape {
                 start: block.start,
                 end: block.end,
-                columns: 1000,
                 scores: 2,
             };
             assert_eq!(found.map(|_| ()), Err(expected), "{}", pattern.name());
+        }
+    }
+    // A mask knows how many columns there are.
+    let found = patterns[0].project(&scores, 999..1001);
+    let expected = Error::MaskShape {
+        expected: (3, 1001),
+        found: (3, 1000),
+    };
+    assert_eq!(found, Err(expected));
+    for pattern in &patterns {
+        // Decided or refused.
+        if let Ok(mask) = pattern.project(&scores, usize::MAX - 2..usize::MAX) {
+            assert_eq!(mask.dim(), (3, 2), "{}", pattern.name());
         }
     }
 }
@@ -166,19 +151,11 @@ fn parameters_are_checked_wherever_a_pattern_is_asked() {
         });
     }
     for pattern in patterns {
-        assert!(pattern.project(&scores).is_err(), "{pattern}");
-        assert!(
-            pattern.project_block(&scores, 0..2, 2).is_err(),
-            "{pattern}"
-        );
-        assert!(
-            SparsityPattern::<f32>::layer_cut(&pattern, &scores).is_err(),
-            "{pattern}"
-        );
-        // A rule has no errors: it may do as it likes, but ends.
-        if let Some(rule) = SparsityPattern::<f32>::row_rule(&pattern) {
-            let projected = project_rows(&*rule, &Array2::<f32>::ones((1, 6)));
-            assert_eq!(projected.expect("a mask").dim(), (1, 6), "{pattern}");
+        assert!(pattern.project(&scores, 0..2).is_err(), "{pattern}");
+        assert!(pattern.project(&scores, 2..4).is_err(), "{pattern}");
+        // A count has no errors: it may be any number, but ends.
+        for size in [0, 1, 6, usize::MAX] {
+            let _ = SparsityPattern::<f32>::count(&pattern, size);
         }
     }
 }
@@ -208,47 +185,81 @@ impl Rows<f32> for Shifting {
 #[test]
 fn a_layer_that_changes_its_shape_is_no_reason_to_panic() {
     for pattern in of_each_kind(0.5, (3, 2)) {
-        let mask = pattern.project(&Shifting::default()).expect("a mask");
-        assert_eq!(mask.dim(), (130, 70), "{pattern}");
-        let block = pattern.project_block(&Shifting::default(), 70..140, 200);
-        assert_eq!(block.expect("a mask").dim(), (130, 70), "{pattern}");
-        let cut = SparsityPattern::<f32>::layer_cut(&pattern, &Shifting::default());
-        assert!(cut.is_ok(), "{pattern}");
+        for block in [0..70, 70..140] {
+            let mask = pattern.project(&Shifting::default(), block);
+            assert_eq!(mask.expect("a mask").dim(), (130, 70), "{pattern}");
+        }
+    }
+    let mask = mark_rows(&Shifting::default(), |_, scores, marks| {
+        marks.mark_lowest(0, scores, 3);
+    });
+    assert_eq!(
+        mask.map(|mask| (mask.dim(), mask.count())),
+        Ok(((130, 70), 390))
+    );
+}
+
+#[test]
+fn more_scores_than_a_row_has_columns_are_no_reason_to_panic() {
+    let scores = Array2::<f32>::ones((2, 70));
+    for count in [0, 35, 70, 105, 210, usize::MAX] {
+        let mask = mark_rows(&scores, |_, scores, marks| {
+            marks.mark_lowest(0, &scores.repeat(3), count);
+        });
+        let mask = mask.expect("a mask");
+        assert_eq!((mask.dim(), mask.count()), ((2, 70), 2 * count.min(70)));
     }
 }
 
 #[test]
-fn rules_and_scorers_that_are_given_runs_of_wrong_lengths_do_not_panic() {
-    /// A rule of this crate, asked about more scores than there are marks.
-    struct TooMany<'a>(Box<dyn RowRule + 'a>);
-
-    impl RowRule for TooMany<'_> {
-        fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
-            self.0.select(&scores.repeat(3), marks);
-        }
-    }
-
-    let scores = Array2::<f32>::ones((2, 70));
-    for pattern in [
-        Pattern::PerOutput(0.5),
-        Pattern::NOfM { keep: 2, of: 4 },
-        Pattern::NOfM { keep: 1, of: 200 },
-    ] {
-        let rule = SparsityPattern::<f32>::row_rule(&pattern).expect("a rule of rows");
-        let mask = project_rows(&TooMany(rule), &scores).expect("a mask");
-        assert_eq!(mask.dim(), (2, 70), "{pattern}");
-    }
-    let stats = gathered(&Array2::<f32>::ones((1, 70)));
-    for metric in [&Magnitude as &dyn ImportanceMetric, &Wanda] {
-        let prepared = metric.prepare(&scores, &stats).expect("a scorer");
-        for (start, weights, len) in [
-            (0, 5, 3),
-            (0, 3, 5),
-            (69, 3, 3),
-            (70, 1, 1),
-            (usize::MAX, 1, 1),
-        ] {
-            prepared.score(0, start, &vec![1.0; weights], &mut vec![0.0; len]);
+fn scores_of_weights_that_are_not_there_are_an_error() {
+    let w = ones(2, 70);
+    let stats = gathered(&ones(1, 70));
+    let context = Context::new(&stats, 1.0);
+    let everywhere = Mask::from_fn(2, 70, |_, _| true).expect("a small mask");
+    let metrics: [(&dyn ImportanceMetric, bool); 4] = [
+        (&Magnitude, true),
+        (&Wanda, true),
+        (&Weighted::Factors, true),
+        // Code does not say how large the layer is.
+        (&Scored(f32::abs), false),
+    ];
+    for (metric, has_factors) in metrics {
+        let prepared = metric.prepare(&w, &context).expect("scores");
+        let scoring = Scoring::new(metric, &prepared);
+        for scoring in [scoring, scoring.protect(Some(&everywhere))] {
+            for (start, weights, len) in [(0, 5, 3), (0, 3, 5), (usize::MAX, 1, 1)] {
+                let mut scores = vec![0.0; len];
+                let found = scoring.score(0, start, &vec![1.0; weights], &mut scores);
+                assert!(
+                    matches!(found, Err(Error::OutOfBounds { .. })),
+                    "{found:?} by {} from {start}",
+                    metric.name()
+                );
+            }
+            for (row, start, len) in [(0, 69, 3), (0, 70, 1), (0, usize::MAX - 1, 1)] {
+                let mut scores = vec![0.0; len];
+                let found = scoring.score(row, start, &vec![1.0; len], &mut scores);
+                assert_eq!(
+                    found.is_err(),
+                    has_factors,
+                    "{} from {start}",
+                    metric.name()
+                );
+            }
+            assert_eq!(scoring.score(1, 69, &[1.0], &mut [0.0]), Ok(()));
+            for start in [1, 69, 70, usize::MAX - 1, usize::MAX] {
+                let scores = scoring.of(&w, start);
+                let found = scores.read(0, 0, &mut [0.0; 70]);
+                assert_eq!(
+                    found.is_err(),
+                    has_factors || start > usize::MAX - 70,
+                    "{} from {start}",
+                    metric.name()
+                );
+                assert!(scores.read_block(0, 69, 2, &mut [0.0; 4]).is_err());
+            }
+            assert_eq!(scoring.of(&w, 0).read(1, 0, &mut [0.0; 70]), Ok(()));
         }
     }
 }

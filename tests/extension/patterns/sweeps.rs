@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use wanda::pattern::project_rows;
 use wanda::{
-    Gram, Mask, MaskRow, Obs, ObsSweep, Pattern, Pruner, Result, RowRule, Rows, SparsityPattern,
+    ComparisonGroup, Gram, Mask, Obs, ObsSweep, Pattern, Pruner, Result, SparsityPattern,
     WeightUpdate,
 };
 
-use super::{KeepOfRow, WholeColumns};
+use super::{KeepOfRow, WholeColumns, row_by_row};
 use crate::common::layer::{correlated_inputs, gram_of, normal_weights};
 
 const ROWS: usize = 11;
@@ -20,9 +19,13 @@ fn stats() -> Gram {
 
 /// The mask that a sweep in blocks of four columns gives.
 fn swept(pattern: &dyn SparsityPattern) -> Result<Mask> {
+    swept_in_blocks(pattern, 4)
+}
+
+fn swept_in_blocks(pattern: &dyn SparsityPattern, columns: usize) -> Result<Mask> {
     let w = normal_weights::<f32>((ROWS, COLUMNS), 1);
     Pruner::new(Obs::new(), pattern)
-        .update(ObsSweep::new().block_size(4))
+        .update(ObsSweep::new().block_size(columns))
         .mask(&w, &stats())
 }
 
@@ -61,9 +64,19 @@ fn the_sweep_works_behind_references_and_boxes() {
 }
 
 #[test]
-fn a_users_row_rule_decides_the_rows_of_a_block() {
-    let mask = swept(&KeepOfRow { keep: 1 }).expect("a fine layer");
+fn a_users_code_for_rows_decides_the_rows_of_a_block() {
+    let best = row_by_row(|scores, marks| marks.mark_lowest(0, scores, scores.len() - 1));
+    let mask = swept(&best).expect("a fine layer");
     assert_eq!(left(&mask, 4), vec![vec![1; 4]; ROWS]);
+}
+
+/// What goes up to the end of a block, less what goes up to its start, adds up.
+#[test]
+fn a_users_count_of_rows_is_exact_over_all_blocks() {
+    for keep in [0, 1, 5, 13] {
+        let mask = swept(&KeepOfRow { keep }).expect("a fine layer");
+        assert_eq!(left(&mask, COLUMNS), vec![vec![keep]; ROWS], "{keep}");
+    }
 }
 
 #[test]
@@ -76,105 +89,47 @@ fn a_users_pattern_decides_a_block_like_a_layer() {
     }
 }
 
-/// Keeps the highest score of every run of columns.
+/// Keeps the highest score of every group.
 #[derive(Debug, Clone, Copy)]
-struct BestOf {
-    run: usize,
-    /// Whether a block is asked to be whole runs.
-    whole: bool,
-}
+struct BestOf(ComparisonGroup);
 
 impl SparsityPattern for BestOf {
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
+    fn comparison(&self) -> Option<ComparisonGroup> {
+        Some(self.0)
     }
 
-    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-        project_rows(self, scores)
-    }
-
-    fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
-        Some(Box::new(*self))
-    }
-
-    fn block_columns(&self) -> usize {
-        if self.whole { self.run } else { 1 }
-    }
-}
-
-impl RowRule for BestOf {
-    fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
-        for (i, run) in scores.chunks(self.run).enumerate() {
-            marks.mark_lowest(i * self.run, run, run.len() - 1);
-        }
-    }
-
-    fn group(&self) -> Option<usize> {
-        Some(self.run)
-    }
-}
-
-#[test]
-fn a_users_rule_for_groups_decides_every_group() {
-    for run in [1, 2, 3, 5, 13, 20] {
-        let mask = swept(&BestOf { run, whole: true }).expect("a fine layer");
-        let runs = COLUMNS.div_ceil(run);
-        assert_eq!(left(&mask, run), vec![vec![1; runs]; ROWS], "{run}");
+    fn count(&self, size: usize) -> usize {
+        size.saturating_sub(1)
     }
 }
 
 /// Runs are counted from column 0, so it is for the sweep to see that blocks are whole runs.
 #[test]
-fn a_users_rule_for_groups_need_not_ask_for_whole_groups() {
-    for run in [3, 5] {
-        let mask = swept(&BestOf { run, whole: false }).expect("a fine layer");
-        let runs = COLUMNS.div_ceil(run);
-        assert_eq!(left(&mask, run), vec![vec![1; runs]; ROWS], "{run}");
-    }
-}
-
-/// Says of its blocks or groups that they have no columns.
-#[derive(Debug, Clone, Copy)]
-struct NoColumns {
-    block: usize,
-    group: Option<usize>,
-}
-
-impl SparsityPattern for NoColumns {
-    fn check(&self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn project(&self, scores: &dyn Rows<f32>) -> Result<Mask> {
-        project_rows(self, scores)
-    }
-
-    fn row_rule(&self) -> Option<Box<dyn RowRule + '_>> {
-        Some(Box::new(*self))
-    }
-
-    fn block_columns(&self) -> usize {
-        self.block
-    }
-}
-
-impl RowRule for NoColumns {
-    fn select(&self, scores: &[f32], marks: &mut MaskRow<'_>) {
-        marks.mark_lowest(0, scores, scores.len() / 2);
-    }
-
-    fn group(&self) -> Option<usize> {
-        self.group
-    }
-}
-
-#[test]
-fn blocks_and_groups_of_no_columns_are_no_reason_to_panic() {
-    for (block, group) in [(1, Some(0)), (0, None), (0, Some(0))] {
-        // Decided or refused.
-        match swept(&NoColumns { block, group }) {
-            Ok(mask) => assert_eq!(mask.dim(), (ROWS, COLUMNS)),
-            Err(error) => assert!(!error.to_string().is_empty()),
+fn a_users_pattern_of_runs_decides_every_run() {
+    for run in [1, 2, 3, 5, 13, 20] {
+        for block in [1, 3, 4, 7, 128] {
+            let pattern = BestOf(ComparisonGroup::Run(run));
+            let mask = swept_in_blocks(&pattern, block).expect("a fine layer");
+            let runs = COLUMNS.div_ceil(run);
+            let expected = vec![vec![1; runs]; ROWS];
+            assert_eq!(
+                left(&mask, run),
+                expected,
+                "runs of {run}, blocks of {block}"
+            );
         }
+    }
+}
+
+/// Groups without columns are groups of one.
+#[test]
+fn groups_of_no_columns_are_no_reason_to_panic() {
+    let blocks = |rows, columns| ComparisonGroup::Blocks { rows, columns };
+    let mask = swept(&BestOf(ComparisonGroup::Run(0))).expect("a fine layer");
+    assert_eq!(mask.count(), 0);
+    for (empty, of_one) in [((0, 0), (1, 1)), ((0, 3), (1, 3)), ((5, 0), (5, 1))] {
+        let mask = swept(&BestOf(blocks(empty.0, empty.1))).expect("a fine layer");
+        let expected = swept(&BestOf(blocks(of_one.0, of_one.1)));
+        assert_eq!(Ok(mask), expected, "{empty:?}");
     }
 }

@@ -10,22 +10,20 @@ pub mod reference;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
+use candle_transformers::models::llama as stock;
 use clap::Parser;
 use prune_llm::{
+    Progress,
     cli::{Cli, Job, PruneArgs},
-    compare::{Comparison, compare},
-    input::{Input, Location},
-    model::{Block, LinearKind, Model, Unobserved},
-    progress::Progress,
-    report::Report,
-    run::run,
-    statistics::calibrate::calibrate,
+    job::{calibrate, compare, prune},
+    model::{Block, Input, Location, Model, Unobserved, families::Llama},
+    report::{Comparison, Report},
 };
 use rand_pcg::{Pcg64, rand_core::Rng};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::{
+    any::Any,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
@@ -200,7 +198,7 @@ impl Fixture {
             line.extend(["--output", output.to_str().unwrap()].map(str::to_owned));
         }
         line.extend(self.inputs(model, more));
-        run(&prune_args(&line)?, Progress::hidden())
+        prune(&prune_args(&line)?, Progress::Hidden)
     }
 
     /// Compares all methods on the model with the text, at a small size.
@@ -208,7 +206,7 @@ impl Fixture {
         let mut line = ["prune-llm", "compare"].map(str::to_owned).to_vec();
         line.extend(self.inputs(&self.model(), more));
         match Cli::try_parse_from(line)?.job() {
-            Job::Compare(args) => compare(&args, Progress::hidden()),
+            Job::Compare(args) => compare(&args, Progress::Hidden),
             other @ (Job::Prune(_) | Job::Calibrate(_)) => panic!("{other:?}"),
         }
     }
@@ -218,7 +216,7 @@ impl Fixture {
         let mut line = vec!["prune-llm".to_owned()];
         line.extend(self.calibrate_line(name, more));
         match Cli::try_parse_from(line).unwrap().job() {
-            Job::Calibrate(args) => calibrate(&args, Progress::hidden()).unwrap(),
+            Job::Calibrate(args) => calibrate(&args, Progress::Hidden).unwrap(),
             other => panic!("{other:?}"),
         }
         self.path(name)
@@ -389,7 +387,7 @@ pub fn tensors_in(folder: &Path) -> BTreeMap<String, Vec<f32>> {
 }
 
 pub fn load(path: &Path) -> Input {
-    Location::find(path.to_str(), Progress::hidden())
+    Location::find(path.to_str(), Progress::Hidden)
         .unwrap()
         .open()
         .unwrap()
@@ -404,20 +402,27 @@ pub fn blocks(model: &Model) -> impl Iterator<Item = Block> {
     (0..model.blocks()).map(|index| model.block(index).unwrap())
 }
 
+/// What the family of Llama knows of a model.
+pub fn llama(model: &Model) -> &Llama {
+    let family: &dyn Any = model.family();
+    family.downcast_ref().unwrap()
+}
+
 /// The rows of all linear layers.
 pub fn weights(model: &Model) -> Vec<Vec<Vec<f32>>> {
+    let layers = 0..model.spec().layers.len();
     blocks(model)
-        .flat_map(|block| LinearKind::ALL.map(|kind| rows(block.linear(kind))))
+        .flat_map(|block| layers.clone().map(move |layer| rows(block.weight(layer))))
         .collect()
 }
 
 /// Logits of every position from this program's forward pass.
 pub fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
-    let rope = model.rope(tokens.len()).unwrap();
+    let forward = model.forward_pass(tokens.len()).unwrap();
     let mut x = model.embedding().unwrap().embed(tokens, 1).unwrap();
     for block in blocks(model) {
         let block = block.widened().unwrap();
-        x = block.forward(&x, &rope, &mut Unobserved).unwrap();
+        x = block.forward(&x, &*forward, &mut Unobserved).unwrap();
     }
     let logits = model.output().unwrap().logits(&x).unwrap();
     logits.squeeze(0).unwrap().to_vec2().unwrap()
@@ -426,14 +431,14 @@ pub fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
 /// Logits of every position from the Llama of candle-transformers, in f32.
 pub fn stock_logits(folder: &Path, tokens: &[u32]) -> Vec<Vec<f32>> {
     let text = fs::read_to_string(folder.join("config.json")).unwrap();
-    let config: LlamaConfig = serde_json::from_str(&text).unwrap();
+    let config: stock::LlamaConfig = serde_json::from_str(&text).unwrap();
     let config = config.into_config(false);
     let file = fs::read(folder.join("model.safetensors")).unwrap();
     let weights = VarBuilder::from_buffered_safetensors(file, DType::F32, &Device::Cpu).unwrap();
-    let llama = Llama::load(weights, &config).unwrap();
+    let llama = stock::Llama::load(weights, &config).unwrap();
     (1..=tokens.len())
         .map(|length| {
-            let mut cache = Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
+            let mut cache = stock::Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
             let ids = Tensor::new(&tokens[..length], &Device::Cpu).unwrap();
             let logits = llama
                 .forward(&ids.unsqueeze(0).unwrap(), 0, &mut cache)

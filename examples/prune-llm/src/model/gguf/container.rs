@@ -26,7 +26,7 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// A file whose header was read and found to fit the file.
 #[derive(Debug)]
-pub struct Container {
+pub(crate) struct Container {
     file: File,
     pub metadata: Metadata,
     tensors: HashMap<String, Stored>,
@@ -34,7 +34,7 @@ pub struct Container {
 
 /// A tensor in the file.
 #[derive(Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     kind: GgmlDType,
     pub shape: Shape,
     position: u64,
@@ -43,8 +43,7 @@ pub struct Stored {
 
 impl Stored {
     /// The type it is handed out in: its own if that is one of floats, else f32.
-    #[must_use]
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         match self.kind {
             GgmlDType::F16 => DType::F16,
             GgmlDType::BF16 => DType::BF16,
@@ -58,7 +57,7 @@ impl Container {
     ///
     /// # Errors
     /// The file is damaged, incomplete, or holds a type of tensor that is not supported.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         let mut header = Header {
@@ -105,22 +104,28 @@ impl Container {
         })
     }
 
+    /// What the file calls its model's architecture.
+    pub(crate) fn architecture(&self) -> Result<&str> {
+        self.metadata.text("general.architecture")
+    }
+
+    /// The full key of a property of the architecture.
+    pub(crate) fn key(&self, property: &str) -> Result<String> {
+        Ok(format!("{}.{property}", self.architecture()?))
+    }
+
     /// The names of all tensors.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
     /// A tensor's type and shape, if there is such a tensor.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Stored> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Stored> {
         self.tensors.get(name)
     }
 
-    /// Reads a tensor, in the type that [`Stored::dtype`] tells.
-    ///
-    /// # Errors
-    /// There is none of that name, or it cannot be read.
-    pub fn read(&self, name: &str) -> Result<Tensor> {
+    /// Reads a tensor, in the type that [`Stored::dtype`] gives.
+    pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
         let tensor = self
             .get(name)
             .with_context(|| format!("the file has no tensor `{name}`"))?;

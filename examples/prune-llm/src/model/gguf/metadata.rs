@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// Everything a file says of its model.
 #[derive(Debug)]
-pub struct Metadata(pub(super) HashMap<String, Value>);
+pub(crate) struct Metadata(pub(super) HashMap<String, Value>);
 
 /// What a key stands for.
 #[derive(Debug)]
@@ -26,8 +26,7 @@ pub(super) enum Number {
 
 impl Metadata {
     /// Whether a key is there.
-    #[must_use]
-    pub fn contains(&self, key: &str) -> bool {
+    pub(crate) fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
@@ -36,10 +35,7 @@ impl Metadata {
     }
 
     /// A number of things.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn optional_size(&self, key: &str) -> Result<Option<usize>> {
+    pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>> {
         let size = match self.0.get(key) {
             None => return Ok(None),
             Some(Value::Number(Number::Integer(size))) => usize::try_from(*size).ok(),
@@ -50,28 +46,19 @@ impl Metadata {
     }
 
     /// A number of things that must be there.
-    ///
-    /// # Errors
-    /// It is not.
-    pub fn size(&self, key: &str) -> Result<usize> {
+    pub(crate) fn size(&self, key: &str) -> Result<usize> {
         Self::required(key, self.optional_size(key)?)
     }
 
     /// A token's number.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn optional_token(&self, key: &str) -> Result<Option<u32>> {
+    pub(crate) fn optional_token(&self, key: &str) -> Result<Option<u32>> {
         self.optional_size(key)?
             .map(|id| u32::try_from(id).with_context(|| format!("`{key}` is {id}")))
             .transpose()
     }
 
     /// A number that need not be whole.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn optional_float(&self, key: &str) -> Result<Option<f64>> {
+    pub(crate) fn optional_float(&self, key: &str) -> Result<Option<f64>> {
         match self.0.get(key) {
             None => Ok(None),
             Some(Value::Number(Number::Float(value))) => Ok(Some(shortest(*value))),
@@ -80,16 +67,12 @@ impl Metadata {
     }
 
     /// A number that must be there and need not be whole.
-    ///
-    /// # Errors
-    /// It is not.
-    pub fn float(&self, key: &str) -> Result<f64> {
+    pub(crate) fn float(&self, key: &str) -> Result<f64> {
         Self::required(key, self.optional_float(key)?)
     }
 
     /// A text, if there is one.
-    #[must_use]
-    pub fn optional_text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn optional_text(&self, key: &str) -> Option<&str> {
         match self.0.get(key)? {
             Value::Text(text) => Some(text),
             _ => None,
@@ -97,18 +80,12 @@ impl Metadata {
     }
 
     /// A text that must be there.
-    ///
-    /// # Errors
-    /// It is not.
-    pub fn text(&self, key: &str) -> Result<&str> {
+    pub(crate) fn text(&self, key: &str) -> Result<&str> {
         Self::required(key, self.optional_text(key))
     }
 
     /// A list of texts that must be there.
-    ///
-    /// # Errors
-    /// It is not.
-    pub fn texts(&self, key: &str) -> Result<&[String]> {
+    pub(crate) fn texts(&self, key: &str) -> Result<&[String]> {
         match Self::required(key, self.0.get(key))? {
             Value::Texts(texts) => Ok(texts),
             // An empty list may be of any type.
@@ -118,8 +95,7 @@ impl Metadata {
     }
 
     /// A list of numbers, if there is one.
-    #[must_use]
-    pub fn numbers(&self, key: &str) -> Option<Vec<f64>> {
+    pub(crate) fn numbers(&self, key: &str) -> Option<Vec<f64>> {
         match self.0.get(key)? {
             Value::Numbers(numbers) => Some(numbers.iter().map(|number| number.value()).collect()),
             _ => None,
@@ -127,8 +103,7 @@ impl Metadata {
     }
 
     /// Yes or no, if there is such a flag.
-    #[must_use]
-    pub fn optional_flag(&self, key: &str) -> Option<bool> {
+    pub(crate) fn optional_flag(&self, key: &str) -> Option<bool> {
         match self.0.get(key)? {
             Value::Number(Number::Integer(flag)) => Some(*flag != 0),
             _ => None,

@@ -1,9 +1,8 @@
 //! Rebuilding a tokenizer from what a GGUF file says of it.
 
-use super::Metadata;
-use crate::{json::pretty, model::Config, tokenizer::Companions};
+use super::metadata::Metadata;
+use crate::{model::tokenizer::Companions, util::json::pretty};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use candle_core::DType;
 use serde_json::json;
 use std::collections::HashSet;
 use tokenizers::{
@@ -34,9 +33,11 @@ mod token_type {
     pub(super) const USER_DEFINED: i32 = 4;
 }
 
+/// The tokenizer of a file.
+///
 /// # Errors
-/// The tokenizer is of another kind, or its parts do not fit together.
-pub(super) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer> {
+/// It is of another kind, or its parts do not fit together.
+pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer> {
     let tokens = Tokens::new(metadata)?;
     let mut tokenizer = match metadata.text("tokenizer.ggml.model")? {
         "gpt2" => byte_level_bpe(metadata, &tokens)?,
@@ -74,7 +75,7 @@ impl<'a> Tokens<'a> {
         };
         ensure!(
             kinds.len() == texts.len(),
-            "`tokenizer.ggml.token_type` tells of {} tokens and there are {}",
+            "`tokenizer.ggml.token_type` has {} entries for {} tokens",
             kinds.len(),
             texts.len()
         );
@@ -195,7 +196,7 @@ fn sentence_piece(metadata: &Metadata, tokens: &Tokens<'_>) -> Result<Tokenizer>
         .context("the metadata lacks `tokenizer.ggml.scores`")?;
     ensure!(
         scores.len() == tokens.texts.len(),
-        "`tokenizer.ggml.scores` tells of {} tokens and there are {}",
+        "`tokenizer.ggml.scores` has {} entries for {} tokens",
         scores.len(),
         tokens.texts.len()
     );
@@ -281,15 +282,11 @@ fn add_beginning(tokenizer: &mut Tokenizer, metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// The files beside the weights that the Hugging Face folder of a GGUF model needs, its matrices
-/// being of type `dtype`.
-///
-/// # Errors
-/// A token's number in the metadata is malformed.
-pub(super) fn companions(
+/// The files of its tokenizer that the Hugging Face folder of a GGUF model needs, for texts of up
+/// to `max_positions` tokens.
+pub(crate) fn companions(
     tokenizer: &Tokenizer,
-    config: &Config,
-    dtype: DType,
+    max_positions: usize,
     metadata: &Metadata,
 ) -> Result<Companions> {
     let token = |key: &str| -> Result<Option<String>> {
@@ -299,7 +296,7 @@ pub(super) fn companions(
     };
     let mut tokenizer_config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.max_position_embeddings,
+        "model_max_length": max_positions,
         "add_bos_token": tokenizer.get_post_processor().is_some(),
         "clean_up_tokenization_spaces": false,
     });
@@ -320,7 +317,6 @@ pub(super) fn companions(
         .to_string(false)
         .map_err(|error| anyhow!("cannot write the tokenizer: {error}"))?;
     Ok(Companions::from([
-        ("config.json".to_owned(), pretty(&config.to_json(dtype))?),
         ("tokenizer.json".to_owned(), tokenizer.into_bytes()),
         (
             "tokenizer_config.json".to_owned(),
