@@ -522,12 +522,12 @@ fn factors_of_another_number_of_rows_or_columns_are_an_error() {
             let columns = refused("columns", count, 4);
             assert_eq!(is_refused(&[(None, ones(count))]), columns);
             let wrong = (Some(ones(2)), ones(count));
-            assert_eq!(is_refused(&[wrong.clone()]), columns);
+            assert_eq!(is_refused(std::slice::from_ref(&wrong)), columns);
             assert_eq!(is_refused(&[fits.clone(), wrong]), columns);
 
             let rows = refused("rows", count, 2);
             let wrong = (Some(ones(count)), ones(4));
-            assert_eq!(is_refused(&[wrong.clone()]), rows);
+            assert_eq!(is_refused(std::slice::from_ref(&wrong)), rows);
             assert_eq!(is_refused(&[fits.clone(), wrong.clone()]), rows);
             assert_eq!(is_refused(&[wrong, fits.clone()]), rows);
             assert_eq!(

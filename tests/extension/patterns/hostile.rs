@@ -270,8 +270,11 @@ struct Contradicting {
     code: fn((usize, usize)) -> Result<Mask>,
 }
 
+/// What a pattern makes of a layer of a shape.
+type Code = fn((usize, usize)) -> Result<Mask>;
+
 /// Code that marks all weights, gives a mask of another shape, and fails.
-const CODES: [fn((usize, usize)) -> Result<Mask>; 3] = [
+const CODES: [Code; 3] = [
     |(rows, columns)| Mask::from_fn(rows, columns, |_, _| true),
     |_| Mask::none(1, 0),
     |_| Err(contradiction()),
