@@ -271,10 +271,10 @@ struct Contradicting {
 }
 
 /// What a pattern makes of a layer of a shape.
-type Code = fn((usize, usize)) -> Result<Mask>;
+type Deciding = fn((usize, usize)) -> Result<Mask>;
 
 /// Code that marks all weights, gives a mask of another shape, and fails.
-const CODES: [Code; 3] = [
+const CODES: [Deciding; 3] = [
     |(rows, columns)| Mask::from_fn(rows, columns, |_, _| true),
     |_| Mask::none(1, 0),
     |_| Err(contradiction()),
