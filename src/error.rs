@@ -179,6 +179,14 @@ pub enum Error {
         /// Rows or columns of the layer.
         expected: usize,
     },
+    /// The weight of an output that is not positive, or too large or small for the type computed in.
+    #[error("the weight of output {output} is {weight}; it must be positive and finite")]
+    InvalidOutputWeight {
+        /// Row of the weight matrix.
+        output: usize,
+        /// The weight given.
+        weight: f64,
+    },
     /// A sparsity outside [0, 1).
     #[error("a sparsity of {sparsity} was asked for; it must be at least 0 and less than 1")]
     InvalidSparsity {

@@ -34,7 +34,7 @@ pub use element::{Element, Real};
 pub use error::{Error, FileError, Result};
 pub use mask::{CsrIndices, Mask, MaskRow};
 pub use matrix::Rows;
-pub use metric::{Context, Factors, ImportanceMetric, Magnitude, Prepared, Scorer, Wanda};
+pub use metric::{Context, Factors, ImportanceMetric, Magnitude, Prepared, Ria, Scorer, Wanda};
 pub use pattern::{ComparisonGroup, Pattern, SparsityPattern, validate};
 pub use prune::{Pruner, prune_layer};
 pub use report::{ErrorBasis, LayerReport, RelativeError, Solved};

@@ -4,12 +4,14 @@ mod magnitude;
 #[cfg(feature = "second-order")]
 pub mod obs;
 mod prepared;
+mod ria;
 mod wanda;
 
 use std::fmt::Debug;
 
 pub use magnitude::Magnitude;
 pub use prepared::{Factors, Prepared};
+pub use ria::Ria;
 pub use wanda::Wanda;
 
 use crate::element::Real;

@@ -11,6 +11,8 @@ use crate::kernels;
 /// A metric that has seen a layer and can score its weights.
 pub struct Prepared<'a, T: Real = f32> {
     scoring: Scoring<'a, T>,
+    /// What the scores of each row are multiplied by, unless it is part of the factors.
+    of_outputs: Option<Vec<T>>,
     damping: Option<f64>,
 }
 
@@ -26,6 +28,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     pub fn scorer(scorer: impl Scorer<T> + 'a) -> Self {
         Self {
             scoring: Scoring::Code(Box::new(scorer)),
+            of_outputs: None,
             damping: None,
         }
     }
@@ -35,6 +38,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     pub fn factors(factors: Factors<T>) -> Self {
         Self {
             scoring: Scoring::Factors(factors),
+            of_outputs: None,
             damping: None,
         }
     }
@@ -44,6 +48,15 @@ impl<'a, T: Real> Prepared<'a, T> {
     #[must_use]
     pub fn damped_by(mut self, damping: f64) -> Self {
         self.damping = Some(damping);
+        self
+    }
+
+    /// The same with the scores of each row multiplied by a number. There is one for each row.
+    pub(crate) fn weighted(mut self, outputs: &[T]) -> Self {
+        match self.scoring {
+            Scoring::Factors(factors) => self.scoring = Scoring::Factors(factors.weighted(outputs)),
+            Scoring::Code(_) => self.of_outputs = Some(outputs.to_vec()),
+        }
         self
     }
 
@@ -82,7 +95,10 @@ impl<'a, T: Real> Prepared<'a, T> {
     pub(crate) fn dim(&self) -> Option<(usize, usize)> {
         match &self.scoring {
             Scoring::Factors(factors) => Some(factors.dim()),
-            Scoring::Code(_) => None,
+            Scoring::Code(_) => self
+                .of_outputs
+                .as_ref()
+                .map(|rows| (rows.len(), usize::MAX)),
         }
     }
 
@@ -93,12 +109,18 @@ impl<'a, T: Real> Prepared<'a, T> {
             Scoring::Code(code) => code.score(row, start, weights, scores),
             Scoring::Factors(factors) => factors.score(row, start, weights, scores),
         }
+        if let Some(outputs) = &self.of_outputs {
+            for score in scores {
+                *score = *score * outputs[row];
+            }
+        }
     }
 
     /// Whether all scores are valid for weights no larger than `largest` in magnitude.
     pub(crate) fn promises_valid_scores(&self, largest: T) -> bool {
         match &self.scoring {
-            Scoring::Code(code) => code.promises_valid_scores(largest),
+            // Nothing is known of the size of scores, which may overflow when they are multiplied.
+            Scoring::Code(code) => self.of_outputs.is_none() && code.promises_valid_scores(largest),
             Scoring::Factors(factors) => factors.are_valid(largest),
         }
     }
@@ -197,6 +219,16 @@ impl<T: Real> Factors<T> {
     #[must_use]
     pub fn plus(mut self, rows: Vec<T>, columns: Vec<T>) -> Self {
         self.terms.extend(Self::of_rows(rows, columns).terms);
+        self
+    }
+
+    fn weighted(mut self, outputs: &[T]) -> Self {
+        for term in &mut self.terms {
+            let rows = term.rows.take();
+            let rows = rows.unwrap_or_else(|| vec![T::one(); outputs.len()]);
+            let products = rows.iter().zip(outputs);
+            term.rows = Some(products.map(|(&row, &output)| row * output).collect());
+        }
         self
     }
 

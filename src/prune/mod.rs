@@ -15,7 +15,7 @@ use crate::element::{Element, Real};
 use crate::error::{Error, Result};
 use crate::mask::{Mask, check_shape};
 use crate::metric::{Context, ImportanceMetric, Prepared, Wanda};
-use crate::pattern::{self, Decision, SparsityPattern};
+use crate::pattern::{self, ComparisonGroup, Decision, SparsityPattern};
 use crate::report::{LayerReport, RelativeError, Solved};
 use crate::scores::Scoring;
 use crate::select::cut_lowest;
@@ -65,6 +65,7 @@ pub struct Pruner<M, P, U = KeepWeights> {
     metric: M,
     pattern: P,
     update: U,
+    output_weights: Option<Vec<f64>>,
     protected: Option<Mask>,
 }
 
@@ -76,6 +77,7 @@ impl<M, P> Pruner<M, P> {
             metric,
             pattern,
             update: KeepWeights,
+            output_weights: None,
             protected: None,
         }
     }
@@ -90,8 +92,19 @@ impl<M, P, U> Pruner<M, P, U> {
             metric: self.metric,
             pattern: self.pattern,
             update,
+            output_weights: self.output_weights,
             protected: self.protected,
         }
+    }
+
+    /// How much each output matters: scores are those of the weights of row i times `weights[i]`.
+    ///
+    /// That matters where weights of different rows are compared. Within a row the order stays the
+    /// same, so patterns that compare there do not look at it.
+    #[must_use]
+    pub fn output_weights(mut self, weights: Vec<f64>) -> Self {
+        self.output_weights = Some(weights);
+        self
     }
 
     /// Never prunes the weights that `mask` marks.
@@ -260,12 +273,14 @@ impl<M, P, U> Pruner<M, P, U> {
         P: SparsityPattern<A::Compute>,
         U: WeightUpdate<A::Compute>,
     {
+        let outputs = self.outputs::<A::Compute>(w.nrows())?;
         let updated = self.update.run(&UpdateTask {
             weights: &w.view(),
             largest,
             stats,
             metric: &self.metric,
             pattern: &self.pattern,
+            output_weights: outputs.as_deref(),
             protected: self.protected.as_ref(),
             #[cfg(feature = "second-order")]
             factors: &crate::update::second_order::Factors::default(),
@@ -318,6 +333,40 @@ impl<M, P, U> Pruner<M, P, U> {
         Ok(())
     }
 
+    /// The numbers that scores of rows are multiplied by, if rows are compared with each other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FactorCount`] and [`Error::InvalidOutputWeight`].
+    fn outputs<T: Real>(&self, rows: usize) -> Result<Option<Vec<T>>>
+    where
+        P: SparsityPattern<T>,
+    {
+        let Some(weights) = &self.output_weights else {
+            return Ok(None);
+        };
+        if weights.len() != rows {
+            return Err(Error::FactorCount {
+                metric: "output weights".to_owned(),
+                side: "rows",
+                found: weights.len(),
+                expected: rows,
+            });
+        }
+        let wrong = |&weight: &f64| !(weight > 0.0 && T::from_f64(weight).is_normal());
+        if let Some(output) = weights.iter().position(wrong) {
+            return Err(Error::InvalidOutputWeight {
+                output,
+                weight: weights[output],
+            });
+        }
+        let within_rows = matches!(
+            self.pattern.comparison(),
+            Some(ComparisonGroup::Row | ComparisonGroup::Run(_))
+        );
+        Ok((!within_rows).then(|| weights.iter().map(|&weight| T::from_f64(weight)).collect()))
+    }
+
     /// What the metric makes of a layer.
     fn prepare<'a, A: Element>(
         &'a self,
@@ -327,10 +376,15 @@ impl<M, P, U> Pruner<M, P, U> {
     ) -> Result<Prepared<'a, A::Compute>>
     where
         M: ImportanceMetric<A::Compute>,
+        P: SparsityPattern<A::Compute>,
     {
         let context = Context::new(stats, largest);
         let prepared = self.metric.prepare(&w.view(), &context)?;
-        prepared.check(w.dim(), || self.metric.name())
+        let prepared = prepared.check(w.dim(), || self.metric.name())?;
+        Ok(match self.outputs(w.nrows())? {
+            Some(outputs) => prepared.weighted(&outputs),
+            None => prepared,
+        })
     }
 
     /// How the weights of a layer are scored.

@@ -46,6 +46,8 @@ pub struct UpdateTask<'a, T: Real> {
     pub metric: &'a dyn ImportanceMetric<T>,
     /// Which may go together.
     pub pattern: &'a dyn SparsityPattern<T>,
+    /// What the scores of each row are multiplied by where rows are compared with each other.
+    pub output_weights: Option<&'a [T]>,
     /// Weights that must not be pruned.
     pub protected: Option<&'a Mask>,
     /// Factors of the Gram matrix that earlier steps made.
@@ -73,7 +75,11 @@ impl<T: Real> UpdateTask<'_, T> {
         let mut context = Context::new(self.stats, self.largest);
         context.factor_diagonal = factor_diagonal;
         let prepared = self.metric.prepare(self.weights, &context)?;
-        prepared.check(self.weights.dim(), || self.metric.name())
+        let prepared = prepared.check(self.weights.dim(), || self.metric.name())?;
+        Ok(match self.output_weights {
+            Some(outputs) => prepared.weighted(outputs),
+            None => prepared,
+        })
     }
 
     /// How the weights of the layer, or those of an iterate, are scored by a prepared metric:

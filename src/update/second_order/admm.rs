@@ -162,7 +162,7 @@ impl<T: Real> WeightUpdate<T> for Admm {
     fn run(&self, task: &UpdateTask<'_, T>) -> Result<Option<Updated<T>>> {
         self.check()?;
         let gram = required_gram(task.stats, "joint solver", task.weights.dim())?;
-        let plain = Plain::of(task, gram)?;
+        let plain = Plain::of(task, gram, self.damping)?;
         let dense = read_all(task.weights)?;
         let dead = gram.sums_of_squares().iter().map(|&energy| energy == 0.0);
         let zeroed = zeroed(task, &dense, &dead.collect::<Vec<_>>(), self.keep_zeros)?;
@@ -187,7 +187,7 @@ impl<T: Real> WeightUpdate<T> for Admm {
         let iterations: usize = self.stages.iter().map(|&(_, iterations)| iterations).sum();
         updated.damping = Some(self.damping.factor());
         updated.solved = Some(Solved::new(iterations + self.refit_steps, residual));
-        if plain.is_better_than(&updated) {
+        if plain.is_better_than(&updated, task, gram, self.damping) {
             let discarded = updated.solved.map(Solved::discarded);
             updated = plain.into_updated(task)?;
             updated.solved = discarded;

@@ -210,6 +210,32 @@ impl<T: Real> LeastSquares<T> {
     }
 }
 
+/// The loss that is minimised, `tr(ΔW (G + λ) ΔWᵀ)`, of a change of the weights, which are multiplied
+/// by `scale`; G is scaled as in [`Gram::energy`].
+pub(super) fn loss<T: Real>(gram: &Gram, damping: Damping, change: &[T], scale: f64) -> f64 {
+    let diagonal = gram.diagonal();
+    let mean = mean_of_live(diagonal);
+    let of_gram = inverse_power_of_two(mean);
+    let live = diagonal.iter().map(|&entry| match entry {
+        0.0 => 0.0,
+        entry => damping.shift(entry * of_gram, mean * of_gram),
+    });
+    let shifts: Vec<f64> = live.collect();
+    let rows = change.chunks_exact(diagonal.len()).collect();
+    let damped = parallel::map(
+        rows,
+        || (),
+        |(), row: &[T]| {
+            let squares = row.iter().map(|x| (x.as_f64() * scale).powi(2));
+            squares
+                .zip(&shifts)
+                .map(|(square, shift)| square * shift)
+                .sum::<f64>()
+        },
+    );
+    gram.energy(change, scale) + damped.iter().sum::<f64>()
+}
+
 /// A step of conjugate gradients on a row.
 fn step<T: Real>(
     pruned: &[u64],

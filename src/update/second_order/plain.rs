@@ -2,9 +2,11 @@
 
 use ndarray::Array2;
 
+use super::least_squares::loss;
 use super::zeroed::zeroed;
 use crate::element::{Real, inverse_power_of_two};
 use crate::error::{Error, Result};
+use crate::linalg::Damping;
 use crate::mask::{Mask, is_set};
 use crate::matrix::{FixedShape, Rows, read_all};
 use crate::parallel;
@@ -17,11 +19,17 @@ use crate::update::{UpdateTask, Updated, WeightUpdate};
 /// The weights that the pattern prunes when nothing is updated, and what that costs.
 pub(super) struct Plain {
     pub(super) mask: Mask,
-    pub(super) error: Option<RelativeError>,
+    error: Option<RelativeError>,
+    /// What is lost with damping, as the solvers count it.
+    loss: f64,
 }
 
 impl Plain {
-    pub(super) fn of<T: Real>(task: &UpdateTask<'_, T>, gram: &Gram) -> Result<Self> {
+    pub(super) fn of<T: Real>(
+        task: &UpdateTask<'_, T>,
+        gram: &Gram,
+        damping: Damping,
+    ) -> Result<Self> {
         let prepared = task.prepare(None)?;
         let scores = WeightScores {
             weights: FixedShape::new(task.weights),
@@ -36,12 +44,19 @@ impl Plain {
         Ok(Self {
             mask,
             error: RelativeError::new(lost, total, ErrorBasis::Gram),
+            loss: loss(gram, damping, &weights, scale),
         })
     }
 
-    /// Whether an update costs more than to leave the weights alone.
-    pub(super) fn is_better_than<T>(&self, updated: &Updated<T>) -> bool {
-        is_lower(self.error, updated.relative_error)
+    /// Whether an update loses more than to leave the weights alone.
+    pub(super) fn is_better_than<T: Real>(
+        &self,
+        updated: &Updated<T>,
+        task: &UpdateTask<'_, T>,
+        gram: &Gram,
+        damping: Damping,
+    ) -> bool {
+        self.loss < loss_of(updated, task, gram, damping)
     }
 
     /// The dense weights with this mask, as an update.
@@ -57,9 +72,22 @@ impl Plain {
     }
 }
 
-/// Whether one error is lower than another, both of which are known.
-pub(super) fn is_lower(a: Option<RelativeError>, b: Option<RelativeError>) -> bool {
-    a.zip(b).is_some_and(|(a, b)| a.value() < b.value())
+/// What an update loses, with damping.
+pub(super) fn loss_of<T: Real>(
+    updated: &Updated<T>,
+    task: &UpdateTask<'_, T>,
+    gram: &Gram,
+    damping: Damping,
+) -> f64 {
+    let scale = inverse_power_of_two(task.largest.as_f64());
+    let copy: Vec<T>;
+    let change = if let Some(change) = updated.difference.as_slice() {
+        change
+    } else {
+        copy = updated.difference.iter().copied().collect();
+        &copy
+    };
+    loss(gram, damping, change, scale)
 }
 
 /// Zeroes the weights that are not marked.
@@ -86,7 +114,7 @@ pub(super) fn run<T: Real>(
 ) -> Result<Updated<T>> {
     match update.run(task)? {
         Some(updated) => Ok(updated),
-        None => Plain::of(task, gram)?.into_updated(task),
+        None => Plain::of(task, gram, Damping::Mean(0.0))?.into_updated(task),
     }
 }
 

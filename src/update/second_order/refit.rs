@@ -141,7 +141,8 @@ impl<T: Real, U: WeightUpdate<T>> WeightUpdate<T> for Refit<U> {
         let mut updated = finish(task, gram, solution, mask, &zero)?;
         updated.damping = Some(self.damping.factor());
         updated.solved = Some(Solved::new(self.steps, residual));
-        if plain::is_lower(before.relative_error, updated.relative_error) {
+        let loss = |updated| plain::loss_of(updated, task, gram, self.damping);
+        if loss(&before) < loss(&updated) {
             let solved = updated.solved.map(Solved::discarded);
             return Ok(Some(Updated { solved, ..before }));
         }
