@@ -106,7 +106,10 @@ proptest! {
                 // A weight of each layer stays.
                 Err(Error::OutOfReach { total, most, .. }) => {
                     prop_assert!(total > most);
-                    prop_assert!(summaries.iter().any(|layer| layer.weights() < 100));
+                    let leaves = |layer: &LayerSummary| {
+                        layer.weights() as f64 * (1.0 - sparsity.max(0.99))
+                    };
+                    prop_assert!(summaries.iter().any(|layer| leaves(layer) < 1.0));
                 }
                 Err(error) => return Err(TestCaseError::fail(error.to_string())),
             }
@@ -219,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn dlp_is_the_oracles(layers in model_of_large_layers(), sparsity in 0.2..0.8_f64) {
+    fn dlp_is_the_oracles(layers in model_of_large_layers(), sparsity in 0.3..0.69_f64) {
         by_blocks(&Dlp::default(), 0.15, |sorted| -median(sorted), &layers, sparsity)?;
     }
 
@@ -330,7 +333,7 @@ fn by_blocks(
     let shares = allocate(allocation, &summaries(layers), sparsity).expect("fine layers");
     for ((share, layer), k) in shares.iter().zip(layers).zip(k) {
         let target = weights(layer) * (sparsity - (k - mean));
-        // Nothing to clip, as the sparsity is far from 0 and 1.
+        // Nothing to clip, as the sparsity is more than 2a from 0 and 0.99.
         prop_assert!((share.pruned() as f64 - target).abs() < 1.0 + 1e-6);
     }
     Ok(())

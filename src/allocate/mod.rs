@@ -118,8 +118,9 @@ pub trait Allocation: Debug + Send + Sync {
 /// # Errors
 ///
 /// [`Error::InvalidSparsity`] if `sparsity` is not at least 0 and less than 1. [`Error::OutOfReach`]
-/// if the limits allow no such sum: with the allocations of this crate only where layers have fewer
-/// than 100 weights. [`Error::TooManyWeights`] for more than 2⁵¹. What the allocation gives, and
+/// if the limits allow no such sum: with the allocations of this crate only where a share of s, or
+/// of 0.99, would leave less than one weight of a layer. [`Error::TooManyWeights`] for more than
+/// 2⁵¹. What the allocation gives, and
 /// [`Error::Custom`] if its targets are not one a layer, or are no numbers, or have limits that are
 /// not 0 ≤ low ≤ high ≤ 1.
 ///
