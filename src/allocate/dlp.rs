@@ -42,7 +42,8 @@ use crate::error::Result;
 ///
 /// # Reference
 ///
-/// Chen et al., "DLP: Dynamic Layerwise Pruning in Large Language Models", ICML 2025.
+/// Chen et al., "DLP: Dynamic Layerwise Pruning in Large Language Models", ICML 2025,
+/// arXiv 2505.23807.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dlp {
     /// a, half the difference between the sparsest and the densest block: 0.15 by default.

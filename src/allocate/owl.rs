@@ -17,8 +17,9 @@ use crate::error::Result;
 /// The layers of a block share its target, and the mean of k is weighted by the weights of blocks,
 /// so that the targets add up to s unless some are clipped. The scores are those of
 /// [`Wanda`](crate::Wanda) in the paper; any others will do, and each block may have a scale of its
-/// own. They count as the middle of their bin in a [`ScoreHistogram`], so a score that is within
-/// 2⁻⁶ of the threshold may be on its other side. Layers without scores stay at s.
+/// own. They count as the middle of their bin in a [`ScoreHistogram`], so a score may be taken for
+/// one on the other side of the threshold if it is within 1.6 % of it. Layers without scores stay
+/// at s.
 ///
 /// # Errors
 ///
