@@ -193,6 +193,36 @@ pub enum Error {
         /// The sparsity asked for.
         sparsity: f64,
     },
+    /// A parameter of an allocation that is negative, infinite or not a number.
+    #[error(
+        "an allocation with a {parameter} of {value} was asked for; it must be finite and not \
+         negative"
+    )]
+    InvalidAllocation {
+        /// The parameter.
+        parameter: &'static str,
+        /// The value asked for.
+        value: f64,
+    },
+    /// A number of weights to prune that the limits of the layers do not allow.
+    #[error(
+        "{total} weights were to be pruned, but the limits of the layers allow {least} to {most}; \
+         every layer keeps at least 1"
+    )]
+    OutOfReach {
+        /// Weights to prune in all layers together.
+        total: usize,
+        /// The least that the limits allow.
+        least: usize,
+        /// The most that the limits allow.
+        most: usize,
+    },
+    /// Layers with so many weights that they cannot be shared out to the weight.
+    #[error("the layers have more than {most} weights together")]
+    TooManyWeights {
+        /// The most there may be.
+        most: u64,
+    },
     /// An N:M pattern that keeps nothing or more than there is.
     #[error("cannot keep {keep} of every {of} weights; 1 <= keep <= of is needed")]
     InvalidGroup {
@@ -318,10 +348,11 @@ pub enum Error {
         /// Input, counted from zero.
         column: usize,
     },
-    /// What a metric, pattern or update outside this crate finds wrong.
+    /// What a metric, pattern, update or allocation outside this crate finds wrong, or what is wrong
+    /// with its answer.
     #[error("{origin}: {reason}")]
     Custom {
-        /// The metric, pattern or update.
+        /// The metric, pattern, update or allocation.
         origin: String,
         /// What is wrong.
         reason: String,

@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod allocate;
 mod element;
 mod error;
 mod kernels;

@@ -307,11 +307,11 @@ pattern_behind!([] Pattern, |pattern| pattern.form::<T>());
     clippy::cast_sign_loss,
     reason = "the product lies between 0 and `count`, and rounding down is what is defined"
 )]
-fn quota(count: usize, sparsity: f64) -> usize {
+pub(crate) fn quota(count: usize, sparsity: f64) -> usize {
     (count as f64 * sparsity) as usize
 }
 
-fn check_sparsity(sparsity: f64) -> Result<()> {
+pub(crate) fn check_sparsity(sparsity: f64) -> Result<()> {
     if (0.0..1.0).contains(&sparsity) {
         Ok(())
     } else {
