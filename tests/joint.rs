@@ -239,18 +239,15 @@ fn counts_protected_weights_and_zeros_hold_with_every_solver() {
     }
 }
 
-#[test]
-fn the_joint_solver_is_near_the_best_of_all_masks() {
-    let (mut ratios, pattern) = (Vec::new(), Pattern::PerOutput(0.5));
-    for seed in 0..12 {
+/// How far a solver is above the best of all masks, on average over tiny rows.
+fn mean_above_best(update: &Admm) -> f64 {
+    let mut ratios = Vec::new();
+    for seed in 0..60 {
         let (dense, inputs) = layer::<f64>((3, 8), 40, 100 + seed);
         let damped = damped(&inputs, 0.1);
-        let gram = gram_of(&inputs);
         let mut w = dense.clone();
-        let update = Admm::new().refit_steps(30);
-        let pruner = Pruner::new(Wanda, pattern).update(update);
-        let report = pruner.prune(&mut w, &gram).expect("a pruned layer");
-        eprintln!("{:?} {:?}", report.solved(), report.relative_error());
+        let pruner = Pruner::new(Wanda, Pattern::PerOutput(0.5)).update(update);
+        let _ = pruner.prune(&mut w, &gram_of(&inputs)).expect("a layer");
         for row in 0..3 {
             let dense = dense.row(row).to_vec();
             let masks = (0_u32..256).filter(|mask| mask.count_ones() == 4);
@@ -262,9 +259,19 @@ fn the_joint_solver_is_near_the_best_of_all_masks() {
             ratios.push(loss_of_row(&dense, &w.row(row).to_vec(), &damped) / best);
         }
     }
-    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
-    assert!(mean < 1.10, "{mean}, {ratios:?}");
     assert!(ratios.iter().all(|&ratio| ratio > 1.0 - 1e-9), "{ratios:?}");
+    ratios.iter().sum::<f64>() / ratios.len() as f64
+}
+
+#[test]
+fn the_joint_solver_is_near_the_best_of_all_masks() {
+    let staged = Admm::new()
+        .stages(&[(0.3, 5), (0.6, 5), (1.2, 5)])
+        .refit_steps(10);
+    let mean = mean_above_best(&staged);
+    assert!(mean < 1.05, "{mean}");
+    let mean = mean_above_best(&Admm::new());
+    assert!(mean < 1.15, "{mean}");
 }
 
 /// `YᵀX` of some tokens.

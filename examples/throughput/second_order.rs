@@ -4,7 +4,10 @@ use std::hint::black_box;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
-use wanda::{Backend, Gram, ImportanceMetric, Obs, ObsSweep, Pattern, Pruner, Result, Wanda};
+use wanda::{
+    Admm, Backend, CrossProducts, Damping, Gram, ImportanceMetric, Obs, ObsSweep, Pattern, Pruner,
+    Refit, Result, Retarget, Target, Wanda, WeightUpdate,
+};
 
 use crate::measure::{Table, timed};
 use crate::weights::Random;
@@ -24,6 +27,14 @@ pub(crate) const GRAM: &str = "Gram matrix of 8192 tokens, 4096 inputs";
 pub(crate) const FACTOR: &str = "factor, 4096 inputs";
 pub(crate) const SPARSEGPT: &str = "sparsegpt per-layer:0.5, 4096 x 4096 f32";
 
+const RETARGET: &str = "retargeting, 4096 x 4096 f32";
+const BALANCED: &str = "retargeting and sweep, 4096 x 4096 f32";
+const JOINT: &str = "joint solver, 4096 x 4096 f32";
+const REFIT: &str = "refit, 10 steps, 4096 x 4096 f32";
+
+/// Runs of each row of what takes many products.
+const RUNS_OF_SOLVERS: usize = 3;
+
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
     table.heading(
         "second order",
@@ -42,7 +53,7 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     ];
     let names = layers.iter().map(|&(name, ..)| name);
     if !names
-        .chain([PRODUCT, GRAM, FACTOR])
+        .chain([PRODUCT, GRAM, FACTOR, RETARGET, BALANCED, JOINT, REFIT])
         .any(|name| table.wants(name))
     {
         return Ok(());
@@ -67,6 +78,24 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         let pattern: Pattern = text.parse()?;
         let pruner = Pruner::new(metric, pattern).update(ObsSweep::new());
         table.row(name, RUNS, || {
+            let mut w = dense.clone();
+            unit.beside(|| pruner.prune(&mut w, &gram).map(drop))
+        })?;
+    }
+    let mut products = CrossProducts::new(N, N);
+    products.update(&tokens, &tokens)?;
+    let retarget = || Retarget::to(Target::inputs(&products, 0.5));
+    let pattern = Pattern::PerLayer(0.5);
+    let sweep = ObsSweep::new().damping(Damping::Diagonal(0.1));
+    let updates: [(&str, &dyn WeightUpdate); 4] = [
+        (RETARGET, &retarget()),
+        (BALANCED, &retarget().then(sweep)),
+        (JOINT, &Admm::new()),
+        (REFIT, &Refit::new().steps(10)),
+    ];
+    for (name, update) in updates {
+        let pruner = Pruner::new(Wanda, pattern).update(update);
+        table.row(name, RUNS_OF_SOLVERS, || {
             let mut w = dense.clone();
             unit.beside(|| pruner.prune(&mut w, &gram).map(drop))
         })?;

@@ -50,6 +50,22 @@ impl Gram {
         Array2::from_shape_vec((rows, n), product).map_err(|_| Error::TooLarge { rows, columns: n })
     }
 
+    /// Subtracts G from a square matrix of its size.
+    pub(crate) fn subtract_from(&self, square: &mut Array2<f64>) {
+        for columns in self.panels() {
+            let panel = self.panel(&columns);
+            for (j, row) in (columns.start..).zip(panel.chunks_exact(columns.len())) {
+                for (k, &entry) in columns.clone().zip(row).take_while(|&(k, _)| k < j) {
+                    square[[j, k]] -= entry;
+                    square[[k, j]] -= entry;
+                }
+            }
+        }
+        for (j, &entry) in self.diagonal().iter().enumerate() {
+            square[[j, j]] -= entry;
+        }
+    }
+
     /// `out += A · G`, both row-major.
     fn add_product<T: Real>(&self, out: &mut [T], a: &[T]) {
         let n = self.features();

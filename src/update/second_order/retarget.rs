@@ -82,7 +82,6 @@ impl<'a> Target<'a> {
         backend: Backend,
     ) -> Result<Array2<T>> {
         let (rows, columns) = weights.dim();
-        let mut own = 0.0;
         let mut error = Array2::zeros((rows, columns));
         for term in &self.terms {
             let expected = match term.kind {
@@ -101,23 +100,29 @@ impl<'a> Target<'a> {
                 });
             }
             let strength = T::from_f64(term.strength);
-            let products = term.products.to_array()?.mapv(T::from_f64);
+            let mut products = term.products.to_array()?;
             match term.kind {
                 Kind::Inputs => {
+                    // One product does for both streams.
+                    gram.subtract_from(&mut products);
+                    let change = products.mapv(T::from_f64);
+                    drop(products);
                     let mut wanted = Array2::zeros((rows, columns));
-                    backend.multiply(&mut wanted, weights, &products);
+                    backend.multiply(&mut wanted, weights, &change);
                     error.scaled_add(strength, &wanted);
-                    own += term.strength;
                 }
                 Kind::Outputs => {
-                    error.scaled_add(strength, &products);
-                    own += term.strength;
+                    let own = gram.multiply(weights)?;
+                    for ((error, &wanted), &own) in error.iter_mut().zip(&products).zip(&own) {
+                        *error = *error + strength * (T::from_f64(wanted) - own);
+                    }
                 }
-                Kind::Differences => error.scaled_add(strength, &products),
+                Kind::Differences => {
+                    for (error, &lacking) in error.iter_mut().zip(&products) {
+                        *error = *error + strength * T::from_f64(lacking);
+                    }
+                }
             }
-        }
-        if own != 0.0 {
-            error.scaled_add(-T::from_f64(own), &gram.multiply(weights)?);
         }
         Ok(error)
     }
