@@ -223,7 +223,7 @@ fn a_singular_matrix_without_damping_is_an_error_that_names_pivot_and_damping() 
         .expect_err("a singular matrix");
     assert_eq!(
         error.to_string(),
-        "the Gram matrix is not positive definite at input 0, even when damped by 0 times its mean \
+        "the Gram matrix is not positive definite at input 0, even when damped by 0 times its \
          diagonal; use more tokens, or ask for more damping"
     );
     let from_metric = Pruner::new(Obs::new().damping(0.0), Pattern::PerOutput(0.5))

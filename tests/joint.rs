@@ -218,8 +218,7 @@ fn counts_protected_weights_and_zeros_hold_with_every_solver() {
             let mask = pruner.mask(&w, &gram).expect("a mask");
             let report = pruner.prune(&mut w, &gram).expect("a pruned layer");
             let expected = match text {
-                "0.5" => 16 * 12,
-                "2:4" => 16 * 12,
+                "0.5" | "2:4" => 16 * 12,
                 _ => 230,
             };
             assert_eq!(report.pruned(), expected, "{name}, {text}");
@@ -509,8 +508,8 @@ fn degenerate_layers_can_be_solved() {
 
 fn expected_count(pattern: &Pattern, rows: usize, columns: usize) -> usize {
     match pattern {
-        Pattern::PerLayer(s) => ((rows * columns) as f64 * s) as usize,
-        Pattern::PerOutput(s) => rows * (columns as f64 * s) as usize,
+        Pattern::PerLayer(s) => common::oracle::quota(rows * columns, *s),
+        Pattern::PerOutput(s) => rows * common::oracle::quota(columns, *s),
         _ => rows * columns / 2,
     }
 }
