@@ -3,22 +3,31 @@
 
 use lax::error::Error as LaxError;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2, LinalgScalar, ShapeBuilder, s};
+use ndarray::{ArrayView2, ArrayViewMut2, Ix2, LinalgScalar, ShapeBuilder, StrideShape, s};
 use ndarray_linalg::error::LinalgError;
 use ndarray_linalg::{CholeskyInplace, Diag, SolveTriangular, UPLO};
 
 use super::operations::{Operations, Store};
 use super::panel::{Panel, PanelMut};
 
+/// The shape of a panel. One without elements has no data that strides could lie within.
+fn shape((rows, columns): (usize, usize), stride: usize) -> StrideShape<Ix2> {
+    if rows == 0 || columns == 0 {
+        (rows, columns).into()
+    } else {
+        (rows, columns).strides((stride, 1))
+    }
+}
+
 /// The panel as an ndarray.
 fn view<T>(panel: Panel<'_, T>) -> ArrayView2<'_, T> {
-    let shape = (panel.rows(), panel.columns()).strides((panel.stride(), 1));
+    let shape = shape((panel.rows(), panel.columns()), panel.stride());
     ArrayView2::from_shape(shape, panel.data()).expect("a panel lies within its data")
 }
 
 /// The panel as an ndarray.
 fn view_mut<T>(panel: PanelMut<'_, T>) -> ArrayViewMut2<'_, T> {
-    let shape = (panel.rows(), panel.columns()).strides((panel.stride(), 1));
+    let shape = shape((panel.rows(), panel.columns()), panel.stride());
     ArrayViewMut2::from_shape(shape, panel.into_data()).expect("a panel lies within its data")
 }
 
