@@ -173,13 +173,6 @@ impl Mask {
         Ok(differ.map(|word| word.count_ones() as usize).sum())
     }
 
-    /// Marks what another mask of the same shape marks, too.
-    pub(crate) fn mark_also(&mut self, other: &Self) {
-        for (word, other) in self.words.iter_mut().zip(&other.words) {
-            *word |= other;
-        }
-    }
-
     /// The first weight that both masks mark, row by row.
     pub(crate) fn first_common(&self, other: &Self) -> Option<(usize, usize)> {
         self.iter()

@@ -135,7 +135,11 @@ pub(super) fn zero_in_the_end<T: Real>(
 pub(super) fn union(mask: &Mask, other: Option<&Mask>) -> Mask {
     let mut union = mask.clone();
     if let Some(other) = other {
-        union.mark_also(other);
+        for (row, mut marks) in union.rows_mut().into_iter().enumerate() {
+            for (word, other) in marks.words_mut().iter_mut().zip(other.row_words(row)) {
+                *word |= other;
+            }
+        }
     }
     union
 }

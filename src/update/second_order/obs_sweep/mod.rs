@@ -51,7 +51,7 @@ use crate::update::{UpdateTask, Updated, WeightUpdate};
 /// The pattern is asked block by block, [`SparsityPattern::project`]: `PerOutput` within
 /// the rows of a block, `PerLayer` among all rows of a block together (as the published code
 /// does), N:M within each group when the sweep reaches it. Counts are exact over the whole
-/// layer, but for `Cumulative` and `Threshold`. A [`Mask`] as pattern prunes just what it marks.
+/// layer, but for `Cumulative` and `Threshold`. A [`Mask`](crate::Mask) as pattern prunes just what it marks.
 ///
 /// Weights that are zero before the sweep stay zero ([`keep_zeros`](ObsSweep::keep_zeros)), and
 /// the weights of dead inputs become zero. That, and every protected weight, is taken into account
