@@ -611,3 +611,26 @@ fn all_ways_of_gathering_agree() {
     let gram = LayerStats::from(gram);
     assert_eq!(gathered_in_parts::<LayerStats>(&Gram::new(4).into()), gram);
 }
+
+/// Statistics of a layer tell all that those within tell, also what errors are measured by.
+#[test]
+fn errors_of_a_layer_are_measured_by_what_was_gathered() {
+    let inputs = correlated_inputs::<f32>((50, 4), 3);
+    let gram = gram_of(&inputs);
+    let norms = LayerStats::from(gram.norms().clone());
+    let pruner = Pruner::new(Wanda, Pattern::PerOutput(0.5));
+    for (stats, same) in [
+        (&norms, gram.norms() as &dyn ActivationStats),
+        (&gram.clone().into(), &gram),
+    ] {
+        let error = |stats: &dyn ActivationStats| {
+            let mut w = Array2::from_shape_fn((3, 4), |(i, j)| (i + j) as f32 + 1.0);
+            pruner
+                .prune(&mut w, stats)
+                .expect("a layer")
+                .relative_error()
+        };
+        assert_eq!(error(stats), error(same));
+        assert!(error(stats).is_some());
+    }
+}

@@ -5,7 +5,7 @@ use ndarray::ArrayRef2;
 use super::Gram;
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::stats::{ActivationStats, ColumnNorms, gather::gather_by_own_methods};
+use crate::stats::{ActivationStats, ColumnNorms, OutputEnergy, gather::gather_by_own_methods};
 
 /// The statistics of one layer, of either kind.
 ///
@@ -109,6 +109,10 @@ impl ActivationStats for LayerStats {
 
     fn sums_of_squares(&self) -> &[f64] {
         self.inner().sums_of_squares()
+    }
+
+    fn output_energy(&self) -> Option<&dyn OutputEnergy> {
+        self.inner().output_energy()
     }
 
     fn gram(&self) -> Option<&Gram> {
