@@ -171,11 +171,17 @@ pub struct PruneArgs {
     pub damping: Option<NamedDamping>,
 
     /// Compare weights of different rows also by what their outputs do further on: for gate, up,
-    /// queries, keys and values [default in the presets balanced and best]
+    /// queries, keys and values [default: false; true in the presets balanced and best]
     ///
     /// No effect on patterns that compare within rows.
-    #[arg(long)]
-    pub output_weights: bool,
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub output_weights: Option<bool>,
 
     #[command(flatten)]
     pub layers: Choice,

@@ -74,9 +74,16 @@ fn sequential_statistics_are_those_of_a_naive_computation() {
             let gram = &grams.0[layer.input];
             let _ = wanda::sparsegpt_layer(&mut expected, gram, Pattern::PerLayer(0.5)).unwrap();
             let found = rows(pruned.weight(place)).concat();
-            assert_eq!(found, expected.into_raw_vec_and_offset().0, "{}", layer.name);
+            assert_eq!(
+                found,
+                expected.into_raw_vec_and_offset().0,
+                "{}",
+                layer.name
+            );
         }
-        x = pruned.forward(&x, &*texts.forward, &mut Unobserved).unwrap();
+        x = pruned
+            .forward(&x, &*texts.forward, &mut Unobserved)
+            .unwrap();
     }
 }
 
@@ -85,7 +92,12 @@ fn published_is_block_order_without_a_target() {
     let fixture = fixture();
     let line = ["--method", "sparsegpt", "--pattern", "2:4"];
     let published = weights(&pruned(&fixture, &line));
-    let explicit = ["--preset=best", "--order=block", "--target=0", "--update=obs"];
+    let explicit = [
+        "--preset=best",
+        "--order=block",
+        "--target=0",
+        "--update=obs",
+    ];
     let explicit = [&line[..], &explicit, &["--damping=mean:0.01"]].concat();
     assert!(weights(&pruned(&fixture, &explicit)) == published);
     let sequential = [&line[..], &["--order", "sequential"]].concat();
@@ -154,24 +166,34 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn layers_are_retargeted_as_the_formula_says() {
     const TARGET: (f64, f64) = (0.5, 0.25);
     let fixture = fixture();
-    let line = ["--target=0.5,0.25", "--order=sequential", "--sparsity-of=layers.1.=0"];
+    let line = [
+        "--target=0.5,0.25",
+        "--order=sequential",
+        "--sparsity-of=layers.1.=0",
+    ];
     let pruned = pruned(&fixture, &line);
     let texts = Texts::of(&fixture);
     let spec = texts.input.model.spec();
     let count = spec.inputs();
     let run = |model: &Model| {
         let first = model.block(0).unwrap();
-        let x = first.forward(&texts.start, &*texts.forward, &mut Unobserved).unwrap();
+        let x = first
+            .forward(&texts.start, &*texts.forward, &mut Unobserved)
+            .unwrap();
         stages(&model.block(1).unwrap(), &x, &*texts.forward, count)
     };
     let (dense, flows) = (run(&texts.input.model), run(&pruned));
-    let (old, new) = (texts.input.model.block(1).unwrap(), pruned.block(1).unwrap());
+    let (old, new) = (
+        texts.input.model.block(1).unwrap(),
+        pruned.block(1).unwrap(),
+    );
     for (place, layer) in spec.layers.iter().enumerate() {
         let input = layer.input;
         let x = tokens(&flows[input].input);
         let wide = |weights: &Tensor| -> Vec<Vec<f64>> {
             let rows = rows(weights).into_iter();
-            rows.map(|row| row.into_iter().map(f64::from).collect()).collect()
+            rows.map(|row| row.into_iter().map(f64::from).collect())
+                .collect()
         };
         let (w, retargeted) = (wide(old.weight(place)), wide(new.weight(place)));
         let residual = layer.name.contains("o_proj") || layer.name.contains("down");
@@ -197,7 +219,9 @@ fn layers_are_retargeted_as_the_formula_says() {
                 } else {
                     TARGET.0 * (dot(&w[i], &wanted_inputs[t]) - own)
                 };
-                e.iter_mut().zip(x).for_each(|(e, x)| *e += count * wanted * x);
+                e.iter_mut()
+                    .zip(x)
+                    .for_each(|(e, x)| *e += count * wanted * x);
             }
             for (g, &a) in g.iter_mut().zip(x) {
                 g.iter_mut().zip(x).for_each(|(g, b)| *g += count * a * b);
@@ -210,7 +234,11 @@ fn layers_are_retargeted_as_the_formula_says() {
         let largest = e.iter().flatten().fold(0.0, |a: f64, e| a.max(e.abs()));
         assert!(largest > 0.0);
         for (i, e) in e.iter().enumerate() {
-            let change: Vec<f64> = retargeted[i].iter().zip(&w[i]).map(|(a, b)| a - b).collect();
+            let change: Vec<f64> = retargeted[i]
+                .iter()
+                .zip(&w[i])
+                .map(|(a, b)| a - b)
+                .collect();
             for (j, e) in e.iter().enumerate() {
                 let found = dot(&change, &g[j]);
                 assert!(
@@ -239,8 +267,15 @@ fn presets_run_and_report_both_errors() {
             assert_eq!(layer.iterations.is_some(), preset == "best");
         }
     }
-    let report = fixture.run(&["--update", "refit", "--order", "sequential"]).unwrap();
-    assert!(report.layers.iter().all(|layer| layer.target_error.is_none()));
+    let report = fixture
+        .run(&["--update", "refit", "--order", "sequential"])
+        .unwrap();
+    assert!(
+        report
+            .layers
+            .iter()
+            .all(|layer| layer.target_error.is_none())
+    );
     assert!(report.layers.iter().all(|layer| layer.iterations.is_some()));
 }
 
@@ -250,7 +285,10 @@ fn targets_need_texts() {
     let gram = fixture.calibrate("gram", &["--gram"]);
     let statistics = ["--statistics", gram.to_str().unwrap()];
     let error = |more: &[&str]| fixture.error(&[&statistics[..], more].concat());
-    assert_says(&error(&["--preset=balanced"]), &["--target", "--statistics"]);
+    assert_says(
+        &error(&["--preset=balanced"]),
+        &["--target", "--statistics"],
+    );
     assert_says(&error(&["--output-weights"]), &["--output-weights"]);
     let joint = [&statistics[..], &["--update=joint"]].concat();
     fixture.run(&joint).unwrap();

@@ -132,7 +132,10 @@ fn token_weights(flows: &[Flow]) -> Result<Vec<Vec<f32>>> {
     let weights: Vec<_> = flows.iter().map(inverse).collect::<Result<_>>()?;
     let count: usize = weights.iter().map(Vec::len).sum();
     let mean = weights.iter().flatten().sum::<f64>() / count.max(1) as f64;
-    #[expect(clippy::cast_possible_truncation, reason = "statistics take weights in f32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "statistics take weights in f32"
+    )]
     let relative = |weight: &f64| (weight / mean) as f32;
     let batches = weights.iter();
     Ok(batches

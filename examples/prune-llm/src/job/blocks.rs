@@ -17,7 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 use wanda::{
-    ActivationStats, ImportanceMetric, LayerReport, NoStats, Pattern, Pruner, Retarget, WeightUpdate,
+    ActivationStats, ImportanceMetric, LayerReport, NoStats, Pattern, Pruner, Retarget,
+    WeightUpdate,
 };
 
 /// What pruning a model gave.
@@ -263,9 +264,7 @@ impl<'a> BlockWork<'a> {
                 } else {
                     &block
                 };
-                streams
-                    .pruned
-                    .stage(stage, block, &mut pruned, self.bar)?;
+                streams.pruned.stage(stage, block, &mut pruned, self.bar)?;
             }
             self.outcome.calibrate += clock.elapsed();
         }
@@ -283,9 +282,8 @@ impl<'a> BlockWork<'a> {
 
     /// Statistics to come, of one input or of all, where a layer to prune reads it.
     fn no_stats(&self, only: Option<usize>) -> BlockStats<'a> {
-        let needs = |input| {
-            only.is_none_or(|only| only == input) && self.plan.needs(self.index, input)
-        };
+        let needs =
+            |input| only.is_none_or(|only| only == input) && self.plan.needs(self.index, input);
         let needs_gram = self.plan.recipe.needs_gram();
         BlockStats::of(InputStats::new(&self.plan.spec, needs_gram, needs))
     }

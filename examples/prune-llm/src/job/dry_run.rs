@@ -15,7 +15,8 @@ pub fn dry_run(args: &PruneArgs, progress: Progress) -> Result<()> {
     let recipe = &plan.recipe;
     println!("{}, {}:", input.name, recipe.name());
     println!(
-        "  preset {}: --method {} --update {} --pattern {} --order {} --target {} --damping {}{}",
+        "preset {}: --method {} --update {} --pattern {} --order {} --target {} --damping {} \
+         --output-weights={}",
         args.preset,
         recipe.method,
         recipe.update,
@@ -23,11 +24,7 @@ pub fn dry_run(args: &PruneArgs, progress: Progress) -> Result<()> {
         recipe.order,
         recipe.target,
         recipe.damping,
-        if recipe.output_weights {
-            " --output-weights"
-        } else {
-            ""
-        }
+        recipe.output_weights
     );
     let (mut layers, mut weights) = (0, 0);
     for (block, layer, pattern) in plan.layers() {

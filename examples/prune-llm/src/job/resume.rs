@@ -87,7 +87,13 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
         let state = if let Some(state) = saved_state::<W>(&folder)? {
             check_settings(&state.settings, &settings, &folder)?;
             let blocks = state.blocks;
-            let kept = [LOCK, STATE, RESULT, &hidden_name(blocks), &dense_name(blocks)];
+            let kept = [
+                LOCK,
+                STATE,
+                RESULT,
+                &hidden_name(blocks),
+                &dense_name(blocks),
+            ];
             clear(&folder, &kept).with_context(context)?;
             state
         } else {

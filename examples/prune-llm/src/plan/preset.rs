@@ -37,7 +37,7 @@ pub struct Explicit {
     pub order: Option<Order>,
     pub target: Option<TargetStrength>,
     pub damping: Option<NamedDamping>,
-    pub output_weights: bool,
+    pub output_weights: Option<bool>,
 }
 
 impl Preset {
@@ -87,7 +87,34 @@ impl Preset {
             order,
             target,
             damping,
-            output_weights: explicit.output_weights || !published,
+            output_weights: explicit.output_weights.unwrap_or(!published),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_explicitly_counts() {
+        let text = |preset: Preset, explicit| preset.recipe(explicit).to_string();
+        let nothing = Explicit::default();
+        assert_eq!(text(Preset::Published, nothing), "wanda, 0.5");
+        assert_eq!(
+            text(Preset::Best, nothing),
+            "wanda-joint, per-layer:0.5, sequential order, target 0.5,0.5, output weights, damping \
+             diagonal:0.1"
+        );
+        let method = Some(Method::SparseGpt);
+        let explicit = Explicit { method, ..nothing };
+        assert_eq!(text(Preset::Published, explicit), "sparsegpt, 0.5");
+        let off = Explicit {
+            order: Some(Order::Block),
+            target: Some(TargetStrength::OFF),
+            output_weights: Some(false),
+            ..nothing
+        };
+        assert_eq!(text(Preset::Balanced, off), "sparsegpt, per-layer:0.5");
     }
 }

@@ -341,9 +341,8 @@ mod tests {
 
     #[test]
     fn an_update_is_named_where_it_is_not_the_method_s_own() {
-        let name = |method, update| {
-            Recipe::published(method, update, Pattern::PerOutput(0.5)).name()
-        };
+        let name =
+            |method, update| Recipe::published(method, update, Pattern::PerOutput(0.5)).name();
         assert_eq!(name(Method::Wanda, Update::None), "wanda");
         assert_eq!(name(Method::Wanda, Update::Obs), "wanda-obs");
         assert_eq!(name(Method::SparseGpt, Update::Obs), "sparsegpt");

@@ -530,10 +530,7 @@ fn mlp_effects(x: &Tensor, pass: &Pass<'_>) -> Result<Vec<(usize, Vec<f64>)>> {
         let squares = mean_squares(x)?;
         anyhow::Ok(squares.iter().zip(&columns).map(|(a, b)| a * b).collect())
     };
-    Ok(vec![
-        (GATE, spread(&(up * slope)?)?),
-        (UP, spread(&silu)?),
-    ])
+    Ok(vec![(GATE, spread(&(up * slope)?)?), (UP, spread(&silu)?)])
 }
 
 /// The mean square of every feature over all tokens.

@@ -304,8 +304,14 @@ fn settings(report: &Report) -> Markup {
         ("update", report.recipe.update.to_string()),
         ("pattern", report.recipe.pattern.to_string()),
         ("order", report.recipe.order.to_string()),
-        ("target", if_any(report.recipe.target.is_on(), &report.recipe.target)),
-        ("output weights", if_any(report.recipe.output_weights, &"yes")),
+        (
+            "target",
+            if_any(report.recipe.target.is_on(), &report.recipe.target),
+        ),
+        (
+            "output weights",
+            if_any(report.recipe.output_weights, &"yes"),
+        ),
         ("damping", report.recipe.damping.to_string()),
         ("include", report.choice.include.join(", ")),
         ("exclude", report.choice.exclude.join(", ")),
@@ -322,7 +328,11 @@ fn settings(report: &Report) -> Markup {
 
 /// A value, or nothing.
 fn if_any(there: bool, value: &dyn std::fmt::Display) -> String {
-    if there { value.to_string() } else { String::new() }
+    if there {
+        value.to_string()
+    } else {
+        String::new()
+    }
 }
 
 /// Names and values, without those that are empty.
