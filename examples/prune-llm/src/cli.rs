@@ -1,6 +1,8 @@
 //! The command line.
 
-use crate::plan::{Choice, Method, Recipe, Update};
+use crate::plan::{
+    Choice, Explicit, Method, NamedDamping, Order, Preset, Recipe, TargetStrength, Update,
+};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use wanda::Pattern;
@@ -22,6 +24,9 @@ Examples:
 
   More of some layers and nothing of others; first see what would happen:
     prune-llm --exclude layers.0. --sparsity-of mlp=0.6 --dry-run
+
+  The best there is for a given sparsity, at a few times the time:
+    prune-llm --preset best --pattern per-layer:0.6
 
   Magnitude pruning, the baseline, with a report as JSON:
     prune-llm --method magnitude --pattern per-layer:0.5 --report report.json
@@ -118,11 +123,17 @@ pub struct PruneArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// How much a weight matters
-    #[arg(long, value_enum, default_value_t = Method::Wanda)]
-    pub method: Method,
+    /// What the arguments from --method to --output-weights are unless they are given; --dry-run
+    /// shows it
+    #[arg(long, value_enum, default_value_t)]
+    pub preset: Preset,
 
-    /// What happens to the weights that stay [default: obs for sparsegpt, none for the others]
+    /// How much a weight matters [default: wanda; sparsegpt in the preset balanced]
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
+
+    /// What happens to the weights that stay [default: obs for sparsegpt, none for the others; obs
+    /// in the preset balanced, joint in best]
     #[arg(long, value_enum)]
     pub update: Option<Update>,
 
@@ -133,8 +144,44 @@ pub struct PruneArgs {
     /// compares those of all rows: "per-layer:0.5", which the obs update decides block by block
     /// of 128 columns, or with the threshold of the published code, which takes ties along,
     /// "threshold:0.5".
-    #[arg(long, default_value = "0.5")]
-    pub pattern: Pattern,
+    ///
+    /// [default: 0.5; per-layer:0.5 in the presets balanced and best]
+    #[arg(long)]
+    pub pattern: Option<Pattern>,
+
+    /// When the statistics of a layer's inputs are gathered [default: block; sequential in the
+    /// presets balanced and best]
+    ///
+    /// Statistics from files have no order.
+    #[arg(long, value_enum)]
+    pub order: Option<Order>,
+
+    /// How far each layer is pruned toward what the dense model gives, not toward its own output
+    /// on inputs that pruning has changed: 0 for not at all; two numbers for the outputs of layers
+    /// and for what the hidden states lack [default: 0; 0.5 in the presets balanced and best]
+    ///
+    /// The dense model runs beside the pruned one, block by block. Near 1 few calibration tokens
+    /// are overfitted.
+    #[arg(long, value_name = "B[,G]")]
+    pub target: Option<TargetStrength>,
+
+    /// What is added to the diagonal of Gram matrices: a multiple of its mean, or of each entry
+    /// [default: mean:0.01, as published; diagonal:0.1 with a target, and for joint and refit]
+    #[arg(long, value_name = "KIND:FACTOR")]
+    pub damping: Option<NamedDamping>,
+
+    /// Compare weights of different rows also by what their outputs do further on: for gate, up,
+    /// queries, keys and values [default: false; true in the presets balanced and best]
+    ///
+    /// No effect on patterns that compare within rows.
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub output_weights: Option<bool>,
 
     #[command(flatten)]
     pub layers: Choice,
@@ -178,11 +225,15 @@ pub struct PruneArgs {
 impl PruneArgs {
     /// How to prune.
     pub fn recipe(&self) -> Recipe {
-        Recipe {
+        self.preset.recipe(Explicit {
             method: self.method,
-            update: self.update.unwrap_or(self.method.own_update()),
+            update: self.update,
             pattern: self.pattern,
-        }
+            order: self.order,
+            target: self.target,
+            damping: self.damping,
+            output_weights: self.output_weights,
+        })
     }
 }
 
@@ -250,6 +301,10 @@ pub struct CalibrationArgs {
     /// Text to calibrate on [default: text sampled from the dense model]
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
+
+    /// Take the sequences from all over that text, evenly, and not from its beginning
+    #[arg(long, requires = "calibration")]
+    pub spread: bool,
 
     /// How many sequences to calibrate on
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least::<1>)]

@@ -66,6 +66,8 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
         &["--method=wanda"] as &[_],
         &["--method=sparsegpt", "--pattern=2:4"],
         &["--method=magnitude", "--update=obs"],
+        &["--order=sequential"],
+        &["--preset=best"],
     ]
     .map(|more| fixture.command(&[more, &["--output", output.to_str().unwrap()]].concat()));
     kill_and_resume(&fixture, &output, &mut commands.into_iter());

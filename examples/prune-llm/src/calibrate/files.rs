@@ -35,9 +35,15 @@ impl Files {
     /// Opens files and checks that they fit the model, and that nothing the plan needs is missing.
     ///
     /// # Errors
-    /// A file is damaged or of another model, an input of a layer to prune is in none of them, or
+    /// The plan needs more than statistics, a file is damaged or of another model, an input of a layer to prune is in none of them, or
     /// Gram matrices are needed and a file has norms.
     pub fn open(paths: &[PathBuf], plan: &Plan) -> Result<Self> {
+        if let Some(argument) = plan.recipe.needs_streams() {
+            bail!(
+                "`{argument}` needs texts that flow through the model as it is pruned, and \
+                 `--statistics` takes their place; choose one of them"
+            );
+        }
         let files = paths
             .iter()
             .map(|path| Ok((path.clone(), Format::open(path, &plan.spec)?)))

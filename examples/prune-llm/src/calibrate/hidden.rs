@@ -2,7 +2,7 @@
 
 use super::text::Sequences;
 use crate::{
-    model::{Block, FileLayout, ForwardPass, Model, Observer, Shard, Writer},
+    model::{Block, FileLayout, Flow, ForwardPass, Model, Observer, Shard, Writer},
     util::staging,
 };
 use anyhow::{Context, Result};
@@ -68,6 +68,42 @@ impl HiddenStates {
             bar.inc(1);
         }
         Ok(())
+    }
+
+    /// What comes before the first stage of a block, batch by batch.
+    pub fn enter(&self, block: &Block) -> Result<Vec<Flow>> {
+        let batches = self.batches.iter();
+        batches
+            .map(|x| block.enter(&x.to_dtype(DType::F32)?, &*self.forward))
+            .collect()
+    }
+
+    /// Runs one stage of a block on all batches.
+    pub fn stage(
+        &self,
+        input: usize,
+        block: &Block,
+        flows: &mut [Flow],
+        bar: &ProgressBar,
+    ) -> Result<()> {
+        for flow in flows {
+            *flow = block.stage(input, flow, &*self.forward)?;
+            bar.inc(1);
+        }
+        Ok(())
+    }
+
+    /// Replaces them by what all stages of a block have made of them.
+    pub fn leave(&mut self, flows: Vec<Flow>) -> Result<()> {
+        for (x, flow) in self.batches.iter_mut().zip(flows) {
+            *x = flow.hidden.to_dtype(self.dtype)?;
+        }
+        Ok(())
+    }
+
+    /// What they flow through.
+    pub fn forward(&self) -> &dyn ForwardPass {
+        &*self.forward
     }
 
     /// The texts one after the other, `[1, tokens, hidden]` in f32.

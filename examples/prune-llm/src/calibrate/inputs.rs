@@ -38,6 +38,31 @@ impl<'a> InputStats<'a> {
         Self { spec, inputs }
     }
 
+    /// What the block consists of.
+    pub fn spec(&self) -> &'a BlockSpec {
+        self.spec
+    }
+
+    /// Adds a batch of an input, if it is needed, of whose tokens each counts so many times.
+    pub fn add(&mut self, input: usize, x: &Tensor, token_weights: Option<&[f32]>) -> Result<()> {
+        let Some(Some(stats)) = self.inputs.get_mut(input) else {
+            return Ok(());
+        };
+        // All tokens of the batch in one matrix: a Gram matrix takes one large product far faster
+        // than many small ones.
+        matrix::with_rows(x, |rows| {
+            let rows: &ArrayRef2<f32> = &rows;
+            let added = match token_weights {
+                Some(weights) => stats.update_weighted(rows, weights),
+                None => stats.update(rows),
+            };
+            added.with_context(|| {
+                let readers = self.spec.reader_names(input).join(", ");
+                format!("at the input of {readers}")
+            })
+        })
+    }
+
     /// What the layers that read an input saw, if it is known.
     pub fn at(&self, input: usize) -> Option<&LayerStats> {
         self.inputs.get(input)?.as_ref()
@@ -52,17 +77,6 @@ impl<'a> InputStats<'a> {
 
 impl Observer for InputStats<'_> {
     fn input(&mut self, input: usize, x: &Tensor) -> Result<()> {
-        let Some(Some(stats)) = self.inputs.get_mut(input) else {
-            return Ok(());
-        };
-        // All tokens of the batch in one matrix: a Gram matrix takes one large product far faster
-        // than many small ones.
-        matrix::with_rows(x, |rows| {
-            let rows: &ArrayRef2<f32> = &rows;
-            stats.update(rows).with_context(|| {
-                let readers = self.spec.reader_names(input).join(", ");
-                format!("at the input of {readers}")
-            })
-        })
+        self.add(input, x, None)
     }
 }

@@ -18,7 +18,7 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// The first `count` times `length` tokens of a file, read as one text.
+    /// `count` sequences of `length` tokens of a file, read as one text: its first ones.
     ///
     /// All line ends become "\n", as where published perplexities come from.
     ///
@@ -30,19 +30,29 @@ impl Sequences {
         count: usize,
         length: usize,
     ) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read the text `{}`", path.display()))?;
-        let mut tokens = tokenizer::tokens(tokenizer, &universal_newlines(text))?;
-        let needed = count.saturating_mul(length);
-        ensure!(
-            tokens.len() >= needed,
-            "`{}` has {} tokens, and {count} sequences of {length} need {needed}; ask for fewer or \
-             shorter ones, or give a longer text",
-            path.display(),
-            tokens.len()
-        );
-        tokens.truncate(needed);
+        let mut tokens = tokens_of(path, tokenizer, count, length)?;
+        tokens.truncate(count * length);
         Ok(Self { tokens, length })
+    }
+
+    /// The same, spread evenly over the whole text.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    pub fn spread_over_file(
+        path: &Path,
+        tokenizer: &Tokenizer,
+        count: usize,
+        length: usize,
+    ) -> Result<Self> {
+        let text = tokens_of(path, tokenizer, count, length)?;
+        let last = text.len() - length;
+        let starts = (0..count).map(|place| place * last / (count - 1).max(1));
+        let sequences = starts.flat_map(|start| &text[start..start + length]);
+        Ok(Self {
+            tokens: sequences.copied().collect(),
+            length,
+        })
     }
 
     /// Sequences of tokens, each cut to `length`.
@@ -89,6 +99,22 @@ impl Sequences {
     pub fn tokens_per_batch(&self) -> usize {
         (TOKENS_PER_BATCH / self.length).max(1) * self.length
     }
+}
+
+/// All tokens of a file, if there are enough for `count` sequences of `length`.
+fn tokens_of(path: &Path, tokenizer: &Tokenizer, count: usize, length: usize) -> Result<Vec<u32>> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the text `{}`", path.display()))?;
+    let tokens = tokenizer::tokens(tokenizer, &universal_newlines(text))?;
+    let needed = count.saturating_mul(length);
+    ensure!(
+        tokens.len() >= needed,
+        "`{}` has {} tokens, and {count} sequences of {length} need {needed}; ask for fewer or \
+         shorter ones, or give a longer text",
+        path.display(),
+        tokens.len()
+    );
+    Ok(tokens)
 }
 
 /// A text with "\n" for "\r\n" and for "\r" alone.

@@ -128,7 +128,8 @@ impl Job<'_> {
                 }
             }
             self.unfinished.work_mut().written = Some(writer.checkpoint()?);
-            self.unfinished.save_block((!last).then_some(&hidden))?;
+            self.unfinished
+                .save_block((!last).then_some(&hidden), None)?;
             self.progress.finished(index + 1, blocks);
         }
         Ok(())

@@ -87,7 +87,7 @@ fn run(model: &Model, texts: &Texts, recipe: &Recipe, progress: Progress) -> Res
         time: Duration::ZERO,
     };
     let plan = Plan::new(model.spec(), model.blocks(), *recipe, &Choice::default())?;
-    let nothing = Done::nothing(model, calibration)?;
+    let nothing = Done::nothing(model, &plan, calibration)?;
     let outcome = prune_blocks(model, &plan, nothing, None, &mut pruned, progress)?;
     let start = Instant::now();
     let perplexity = check_finite(pruned.evaluation.perplexity(model)?)?;

@@ -12,7 +12,20 @@ pub fn dry_run(args: &PruneArgs, progress: Progress) -> Result<()> {
     let model = &input.model;
     let plan = Plan::new(model.spec(), model.blocks(), args.recipe(), &args.layers)?;
     Files::given(&args.statistics, &plan)?;
-    println!("{}, {}:", input.name, plan.recipe.name());
+    let recipe = &plan.recipe;
+    println!("{}, {}:", input.name, recipe.name());
+    println!(
+        "preset {}: --method {} --update {} --pattern {} --order {} --target {} --damping {} \
+         --output-weights={}",
+        args.preset,
+        recipe.method,
+        recipe.update,
+        recipe.pattern,
+        recipe.order,
+        recipe.target,
+        recipe.damping,
+        recipe.output_weights
+    );
     let (mut layers, mut weights) = (0, 0);
     for (block, layer, pattern) in plan.layers() {
         let (rows, columns) = layer.shape;

@@ -8,7 +8,7 @@ use super::{
     setup::{self, Needs, Texts},
 };
 use crate::{
-    calibrate::{Files, Sequences, sample},
+    calibrate::{Files, Sequences, Streams, sample},
     cli::PruneArgs,
     model::{Block, Input, Location, Model, RECORD, Writer, check_output, open_folder, tokenizer},
     plan::{Plan, Recipe},
@@ -189,7 +189,8 @@ impl Job<'_> {
             self.unfinished.work_mut().copied = true;
             self.unfinished.save()?;
         }
-        let done = done(&self.unfinished, model, texts.calibration.as_ref())?;
+        let calibration = texts.calibration.as_ref();
+        let done = done(&self.unfinished, model, &self.plan, calibration)?;
         if done.blocks > 0 {
             println!("resuming after block {} of {}", done.blocks, model.blocks());
         }
@@ -287,15 +288,23 @@ impl Job<'_> {
 fn done(
     unfinished: &Unfinished<Finished>,
     model: &Model,
+    plan: &Plan,
     calibration: Option<&Sequences>,
 ) -> Result<Done> {
     let blocks = unfinished.blocks();
     // After the last block nobody reads them.
     let calibration = calibration.filter(|_| blocks < model.blocks());
-    let hidden = calibration.map(|texts| unfinished.hidden(model, texts));
+    let streams = calibration.map(|texts| {
+        let with_dense = plan.recipe.target.is_on();
+        let dense = with_dense.then(|| unfinished.dense(model, texts));
+        anyhow::Ok(Streams {
+            pruned: unfinished.hidden(model, texts)?,
+            dense: dense.transpose()?,
+        })
+    });
     Ok(Done {
         blocks,
-        hidden: hidden.transpose()?,
+        streams: streams.transpose()?,
         outcome: unfinished.work().outcome.clone(),
     })
 }
@@ -332,9 +341,13 @@ impl Sink for BlockWriter<'_> {
         }
         self.writer.sync()?;
         self.unfinished.work_mut().outcome = done.outcome.clone();
-        let hidden = done.hidden.as_ref();
-        self.unfinished
-            .save_block(hidden.filter(|_| done.blocks < self.blocks))?;
+        let streams = done.streams.as_ref();
+        // After the last block nobody reads them.
+        let streams = streams.filter(|_| done.blocks < self.blocks);
+        self.unfinished.save_block(
+            streams.map(|streams| &streams.pruned),
+            streams.and_then(|streams| streams.dense.as_ref()),
+        )?;
         self.progress.finished(done.blocks, self.blocks);
         Ok(())
     }
@@ -367,6 +380,8 @@ fn layers(outcome: &Outcome) -> Vec<Layer> {
             shape: [report.rows(), report.columns()],
             sparsity: report.sparsity(),
             relative_error: report.relative_error().map(|error| error.value()),
+            target_error: report.target_error().map(|error| error.value()),
+            iterations: report.solved().map(|solved| solved.iterations()),
             error_basis: report.relative_error().map(|error| error.basis()),
             damping: report.damping(),
             seconds: report.time().as_secs_f64(),
@@ -422,11 +437,7 @@ mod tests {
                 "m-sparsegpt-per-layer-0.5",
             ),
         ] {
-            let recipe = Recipe {
-                method,
-                update,
-                pattern,
-            };
+            let recipe = Recipe::published(method, update, pattern);
             assert_eq!(default_folder("m", &recipe), PathBuf::from(expected));
         }
     }

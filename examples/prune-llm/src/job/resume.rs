@@ -86,7 +86,14 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
         }
         let state = if let Some(state) = saved_state::<W>(&folder)? {
             check_settings(&state.settings, &settings, &folder)?;
-            let kept = [LOCK, STATE, RESULT, &hidden_name(state.blocks)];
+            let blocks = state.blocks;
+            let kept = [
+                LOCK,
+                STATE,
+                RESULT,
+                &hidden_name(blocks),
+                &dense_name(blocks),
+            ];
             clear(&folder, &kept).with_context(context)?;
             state
         } else {
@@ -140,31 +147,53 @@ impl<W: Default + Serialize + DeserializeOwned> Unfinished<W> {
     /// # Errors
     /// The texts do not fit the model, or what was saved of them cannot be read.
     pub(crate) fn hidden(&self, model: &Model, texts: &Sequences) -> Result<HiddenStates> {
+        self.stream(model, texts, hidden_name)
+    }
+
+    /// The same in the dense model, beside the pruned one.
+    ///
+    /// # Errors
+    /// As [`hidden`](Self::hidden).
+    pub(crate) fn dense(&self, model: &Model, texts: &Sequences) -> Result<HiddenStates> {
+        self.stream(model, texts, dense_name)
+    }
+
+    fn stream(
+        &self,
+        model: &Model,
+        texts: &Sequences,
+        name: fn(usize) -> String,
+    ) -> Result<HiddenStates> {
         let dtype = model.dtype()?;
         match self.state.blocks {
             0 => HiddenStates::embed(model, texts, dtype),
-            blocks => {
-                let file = self.folder.join(hidden_name(blocks));
-                HiddenStates::load(model, texts, dtype, &file)
-            }
+            blocks => HiddenStates::load(model, texts, dtype, &self.folder.join(name(blocks))),
         }
     }
 
-    /// Saves that another block is finished, and what the next one reads, if there is one. What
-    /// has been written of the result has to be safe by now.
+    /// Saves that another block is finished, and what the next one reads, if there is one, also in
+    /// the dense model, if that runs beside. What has been written of the result has to be safe by
+    /// now.
     ///
     /// # Errors
     /// When the file system refuses; what was saved before stays.
-    pub(crate) fn save_block(&mut self, hidden: Option<&HiddenStates>) -> Result<()> {
-        let old = self.folder.join(hidden_name(self.state.blocks));
+    pub(crate) fn save_block(
+        &mut self,
+        hidden: Option<&HiddenStates>,
+        dense: Option<&HiddenStates>,
+    ) -> Result<()> {
+        let names = [hidden_name, dense_name];
+        let old = names.map(|name| self.folder.join(name(self.state.blocks)));
         self.state.blocks += 1;
-        if let Some(hidden) = hidden {
-            let new = self.folder.join(hidden_name(self.state.blocks));
-            staging::replace(&new, |path| hidden.save(path))?;
+        for (name, stream) in names.into_iter().zip([hidden, dense]) {
+            if let Some(stream) = stream {
+                let new = self.folder.join(name(self.state.blocks));
+                staging::replace(&new, |path| stream.save(path))?;
+            }
         }
         self.save()?;
-        if old.exists() {
-            fs::remove_file(&old).with_context(|| format!("cannot remove `{}`", old.display()))?;
+        for old in old.iter().filter(|old| old.exists()) {
+            fs::remove_file(old).with_context(|| format!("cannot remove `{}`", old.display()))?;
         }
         Ok(())
     }
@@ -227,6 +256,10 @@ fn folder_for(output: &Path) -> Result<PathBuf> {
 
 fn hidden_name(blocks: usize) -> String {
     format!("hidden-{blocks}.safetensors")
+}
+
+fn dense_name(blocks: usize) -> String {
+    format!("dense-{blocks}.safetensors")
 }
 
 /// What an earlier run left, if there is a result to resume: a run that was stopped after it

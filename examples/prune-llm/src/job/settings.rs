@@ -30,9 +30,14 @@ pub(crate) fn prune(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Sett
         statistics,
         continuation,
         // All that the recipe tells, and where results go.
+        preset: _,
         method: _,
         update: _,
         pattern: _,
+        order: _,
+        target: _,
+        damping: _,
+        output_weights: _,
         output: _,
         report: _,
         html: _,
@@ -51,6 +56,10 @@ pub(crate) fn prune(args: &PruneArgs, path: &Path, given: &Texts) -> Result<Sett
         ("--method", recipe.method.to_string()),
         ("--update", recipe.update.to_string()),
         ("--pattern", recipe.pattern.to_string()),
+        ("--order", recipe.order.to_string()),
+        ("--target", recipe.target.to_string()),
+        ("--damping", recipe.damping.to_string()),
+        ("--output-weights", recipe.output_weights.to_string()),
         ("--include", list(choice.include)),
         ("--exclude", list(choice.exclude)),
         ("--sparsity-of", list(choice.sparsity_of)),
@@ -86,7 +95,9 @@ fn of_all<const N: usize>(
 ) -> Result<Settings> {
     let CalibrationArgs {
         model: _,
+        // What they give is in the tokens.
         calibration: _,
+        spread: _,
         calibration_samples,
         sequence_length,
         seed,

@@ -106,7 +106,12 @@ pub(crate) fn calibration_text(
 ) -> Result<Option<Sequences>> {
     let (count, length) = (data.calibration_samples, data.sequence_length);
     let file = data.calibration.as_ref();
-    file.map(|file| Sequences::from_file(file, tokenizer, count, length))
+    let read = if data.spread {
+        Sequences::spread_over_file
+    } else {
+        Sequences::from_file
+    };
+    file.map(|file| read(file, tokenizer, count, length))
         .transpose()
 }
 

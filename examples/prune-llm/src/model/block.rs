@@ -5,15 +5,40 @@ use super::{
     files::{TensorSource, load},
     spec::{BlockSpec, bias_name, tensor_name},
 };
-use anyhow::{Error, Result};
+use anyhow::Result;
 use candle_core::{DType, Tensor};
 use std::fmt;
 
 /// How the blocks of a family compute, prepared for texts of some length.
+///
+/// A block is a sequence of stages, one for each of the [inputs](super::LayerSpec::input) that its
+/// layers read.
 pub trait ForwardPass: fmt::Debug {
-    /// The output of `pass`'s block for `x`, both `[sequences, tokens, hidden]` in f32. Before
-    /// the layers that read an input run, it goes to [`Pass::observe`].
-    fn block(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor>;
+    /// What comes before the first stage, for hidden states `[sequences, tokens, hidden]` in f32.
+    fn enter(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Flow>;
+
+    /// Runs the layers that read this input, and all that follows up to the input of the next
+    /// stage.
+    fn stage(&self, input: usize, flow: &Flow, pass: &mut Pass<'_>) -> Result<Flow>;
+
+    /// How much the outputs of layers that read this input matter, as far as the family knows: by
+    /// layer, the mean square change further on for a change of each output. `x` is some tokens of
+    /// that input, `[1, tokens, features]`.
+    fn output_effects(
+        &self,
+        input: usize,
+        x: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Result<Vec<(usize, Vec<f64>)>>;
+}
+
+/// A batch between two stages of a block, contiguous f32 `[sequences, tokens, features]`.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    /// The hidden states as far as layers have added to them: the residual stream.
+    pub hidden: Tensor,
+    /// What the layers of the next stage read; the hidden states after the last stage.
+    pub input: Tensor,
 }
 
 /// Receives the input of every linear layer as a batch flows through a block.
@@ -100,7 +125,13 @@ impl Block {
         forward: &dyn ForwardPass,
         observer: &mut dyn Observer,
     ) -> Result<Tensor> {
-        forward.block(x, &mut self.pass(observer))
+        let mut pass = self.pass(None);
+        let mut flow = forward.enter(x, &mut pass)?;
+        for input in 0..self.inputs {
+            observer.input(input, &flow.input)?;
+            flow = forward.stage(input, &flow, &mut pass)?;
+        }
+        Ok(flow.hidden)
     }
 
     /// Runs the block on the tokens that follow those in the cache.
@@ -110,10 +141,12 @@ impl Block {
         forward: &dyn ForwardPass,
         cache: &mut KvCache,
     ) -> Result<Tensor> {
-        let mut observer = Unobserved;
-        let mut pass = self.pass(&mut observer);
-        pass.cache = Some(cache);
-        forward.block(x, &mut pass)
+        let mut pass = self.pass(Some(cache));
+        let mut flow = forward.enter(x, &mut pass)?;
+        for input in 0..self.inputs {
+            flow = forward.stage(input, &flow, &mut pass)?;
+        }
+        Ok(flow.hidden)
     }
 
     /// Shows `observer` the same as [`forward`](Self::forward), without the output of the last
@@ -124,21 +157,45 @@ impl Block {
         forward: &dyn ForwardPass,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let mut pass = self.pass(observer);
-        pass.end = Some(self.inputs - 1);
-        match forward.block(x, &mut pass) {
-            Err(error) if error.is::<Ended>() => Ok(()),
-            result => result.map(drop),
+        let mut pass = self.pass(None);
+        let mut flow = forward.enter(x, &mut pass)?;
+        for input in 0..self.inputs {
+            observer.input(input, &flow.input)?;
+            if input + 1 < self.inputs {
+                flow = forward.stage(input, &flow, &mut pass)?;
+            }
         }
+        Ok(())
     }
 
-    fn pass<'a>(&'a self, observer: &'a mut dyn Observer) -> Pass<'a> {
-        Pass {
-            block: self,
-            cache: None,
-            observer,
-            end: None,
-        }
+    /// Hidden states before the first stage.
+    pub fn enter(&self, x: &Tensor, forward: &dyn ForwardPass) -> Result<Flow> {
+        forward.enter(x, &mut self.pass(None))
+    }
+
+    /// Runs one stage.
+    pub fn stage(&self, input: usize, flow: &Flow, forward: &dyn ForwardPass) -> Result<Flow> {
+        forward.stage(input, flow, &mut self.pass(None))
+    }
+
+    /// How much the outputs of layers matter, see [`ForwardPass::output_effects`].
+    pub fn output_effects(
+        &self,
+        input: usize,
+        x: &Tensor,
+        forward: &dyn ForwardPass,
+    ) -> Result<Vec<(usize, Vec<f64>)>> {
+        forward.output_effects(input, x, &self.pass(None))
+    }
+
+    /// A linear layer's bias in f32, if it has one.
+    pub fn bias(&self, layer: usize) -> Result<Option<Tensor>> {
+        let bias = self.layers[layer].bias.as_ref();
+        Ok(bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?)
+    }
+
+    fn pass<'a>(&'a self, cache: Option<&'a mut KvCache>) -> Pass<'a> {
+        Pass { block: self, cache }
     }
 }
 
@@ -147,20 +204,6 @@ impl Block {
 pub struct Pass<'a> {
     block: &'a Block,
     cache: Option<&'a mut KvCache>,
-    observer: &'a mut dyn Observer,
-    /// The input after which nothing more is wanted.
-    end: Option<usize>,
-}
-
-/// Ends a pass in which all that was wanted has been observed: `?` takes it out of the family's
-/// code, which does not have to know.
-#[derive(Debug)]
-struct Ended;
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the pass has ended")
-    }
 }
 
 impl Pass<'_> {
@@ -174,13 +217,9 @@ impl Pass<'_> {
         &self.block.norms[norm]
     }
 
-    /// Shows what the layers that read `input` are about to read.
-    pub(super) fn observe(&mut self, input: usize, x: &Tensor) -> Result<()> {
-        self.observer.input(input, x)?;
-        if self.end == Some(input) {
-            return Err(Error::msg(Ended));
-        }
-        Ok(())
+    /// A linear layer's weights, by its place in the list of layers.
+    pub(super) fn weight(&self, layer: usize) -> &Tensor {
+        self.block.weight(layer)
     }
 
     /// The output of a linear layer, by its place in the list of layers.

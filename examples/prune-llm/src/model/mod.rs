@@ -17,7 +17,7 @@ mod spec;
 pub mod tokenizer;
 mod weights;
 
-pub use block::{Block, ForwardPass, Observer, Pass, Unobserved};
+pub use block::{Block, Flow, ForwardPass, Observer, Pass, Unobserved};
 pub use compute::{KvCache, RopeScaling, exp, max, sum_exp};
 pub use config::Config;
 pub use family::Family;

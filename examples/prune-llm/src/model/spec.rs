@@ -21,6 +21,8 @@ pub struct LayerSpec {
     /// Which of the block's inputs it reads, numbered from 0 in the order of execution. Layers that
     /// read the same one share its statistics.
     pub input: usize,
+    /// Whether its output is added to the hidden states.
+    pub residual: bool,
     pub bias: bool,
     /// The heads whose rows GGUF files interleave, where they do.
     pub interleaved_heads: Option<usize>,
@@ -71,6 +73,12 @@ impl BlockSpec {
     /// The names of the layers that read an input.
     pub fn reader_names(&self, input: usize) -> Vec<&'static str> {
         self.readers(input).map(|(_, layer)| layer.name).collect()
+    }
+
+    /// The layer that reads an input and adds its output to the hidden states, with its place in
+    /// the list, if it is such an input.
+    pub fn residual(&self, input: usize) -> Option<(usize, &LayerSpec)> {
+        self.readers(input).find(|(_, layer)| layer.residual)
     }
 
     /// How many features an input has.

@@ -1,10 +1,12 @@
 //! Which layers are pruned, and how each.
 
 mod choice;
+mod preset;
 mod recipe;
 
 pub use choice::{Choice, SparsityOf};
-pub use recipe::{Method, Recipe, Update};
+pub use preset::{Explicit, Preset};
+pub use recipe::{Method, NamedDamping, Order, Recipe, TargetStrength, Update};
 
 use crate::model::{BlockSpec, LayerSpec};
 use anyhow::{Context, Result, ensure};
@@ -113,11 +115,7 @@ mod tests {
             r#"{"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "vocab_size": 8,
                 "num_hidden_layers": 12, "num_attention_heads": 2}"#,
         )?;
-        let recipe = Recipe {
-            method: Method::Wanda,
-            update: Update::None,
-            pattern,
-        };
+        let recipe = Recipe::published(Method::Wanda, Update::None, pattern);
         let plan = Plan::new(llama.block(), 12, recipe, choice)?;
         Ok(plan
             .layers()

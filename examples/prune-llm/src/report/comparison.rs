@@ -25,11 +25,8 @@ pub fn recipes() -> Vec<Recipe> {
     CONTENDERS
         .iter()
         .flat_map(|&(method, update, half)| {
-            SPARSITIES.map(|(_, pattern)| Recipe {
-                method,
-                update,
-                pattern: pattern.unwrap_or(half),
-            })
+            SPARSITIES
+                .map(|(_, pattern)| Recipe::published(method, update, pattern.unwrap_or(half)))
         })
         .collect()
 }

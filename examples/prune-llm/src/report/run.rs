@@ -138,10 +138,15 @@ pub struct Layer {
     pub sparsity: f64,
     /// Squared error of the layer's output relative to the output; `None` without calibration.
     pub relative_error: Option<f64>,
+    /// The same relative to the weights that best give the target, and to their output; `None`
+    /// without a target.
+    pub target_error: Option<f64>,
+    /// Iterations of a solver; `None` if there was none.
+    pub iterations: Option<usize>,
     /// What that error was computed from.
     pub error_basis: Option<ErrorBasis>,
-    /// The damping of the Gram matrix, as a multiple of the mean of its diagonal; `None` if none
-    /// was factored.
+    /// The damping of the Gram matrix, as a multiple of the mean of its diagonal or of its entries;
+    /// `None` if there was none.
     pub damping: Option<f64>,
     pub seconds: f64,
 }

@@ -22,7 +22,7 @@ pub fn table(comparison: &Comparison) -> String {
         };
         let update = match recipe.update {
             Update::None => "no",
-            Update::Obs => "yes",
+            Update::Obs | Update::Joint | Update::Refit => "yes",
         };
         lines.push(line(
             [recipe.method.title(), update, ""],

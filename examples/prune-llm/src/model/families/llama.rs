@@ -1,7 +1,7 @@
 //! Llama and its close relatives: one forward pass, and a table of what differs.
 
 use crate::model::{
-    block::{ForwardPass, Pass},
+    block::{Flow, ForwardPass, Pass},
     compute::{Rope, RopeConfig, SwiGlu, attend},
     config::{Config, check_sizes},
     family::{Architecture, Family, SUPPORTED},
@@ -10,7 +10,7 @@ use crate::model::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
-use candle_nn::ops::rms_norm;
+use candle_nn::ops::{rms_norm, sigmoid};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::rc::Rc;
@@ -258,6 +258,7 @@ impl Llama {
                 gguf,
                 shape,
                 input,
+                residual: matches!(input, ATTENTION_OUTPUT | MLP_HIDDEN),
                 bias: match input {
                     MLP_INPUT | MLP_HIDDEN => self.mlp_bias,
                     ATTENTION_OUTPUT => self.attention_bias && self.variant.output_bias(),
@@ -370,24 +371,60 @@ struct LlamaPass {
 }
 
 impl ForwardPass for LlamaPass {
-    fn block(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
-        let x = (x + self.attention(x, pass)?)?;
-        Ok((&x + self.mlp(&x, pass)?)?)
+    fn enter(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Flow> {
+        Ok(Flow {
+            hidden: x.clone(),
+            input: rms_norm(x, pass.norm(ATTENTION_NORM), self.eps)?,
+        })
+    }
+
+    fn stage(&self, input: usize, flow: &Flow, pass: &mut Pass<'_>) -> Result<Flow> {
+        let Flow { hidden, input: x } = flow;
+        let (hidden, input) = match input {
+            ATTENTION_INPUT => (hidden.clone(), self.attention(x, pass)?),
+            ATTENTION_OUTPUT => {
+                let hidden = (hidden + pass.linear(OUTPUT, x)?)?;
+                let input = rms_norm(&hidden, pass.norm(MLP_NORM), self.eps)?;
+                (hidden, input)
+            }
+            MLP_INPUT => {
+                let gated = pass.linear(GATE, x)?;
+                gated.inplace_op2(&pass.linear(UP, x)?, &SwiGlu)?;
+                (hidden.clone(), gated)
+            }
+            _ => {
+                let hidden = (hidden + pass.linear(DOWN, x)?)?;
+                (hidden.clone(), hidden)
+            }
+        };
+        Ok(Flow { hidden, input })
+    }
+
+    fn output_effects(
+        &self,
+        input: usize,
+        x: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Result<Vec<(usize, Vec<f64>)>> {
+        match input {
+            ATTENTION_INPUT => self.attention_effects(x, pass),
+            MLP_INPUT => mlp_effects(x, pass),
+            _ => Ok(Vec::new()),
+        }
     }
 }
 
 impl LlamaPass {
-    fn attention(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
+    /// What the heads attend to, side by side.
+    fn attention(&self, input: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
         let Sizes {
             heads, kv_heads, ..
         } = self.sizes;
         let attention = self.attention[pass.index()];
         let position = pass.position();
-        let input = rms_norm(x, pass.norm(ATTENTION_NORM), self.eps)?;
-        pass.observe(ATTENTION_INPUT, &input)?;
-        let mut q = self.heads(heads, &pass.linear(QUERY, &input)?)?;
-        let mut k = self.heads(kv_heads, &pass.linear(KEY, &input)?)?;
-        let v = self.heads(kv_heads, &pass.linear(VALUE, &input)?)?;
+        let mut q = self.heads(heads, &pass.linear(QUERY, input)?)?;
+        let mut k = self.heads(kv_heads, &pass.linear(KEY, input)?)?;
+        let v = self.heads(kv_heads, &pass.linear(VALUE, input)?)?;
         if self.head_norms {
             q = rms_norm(&q, pass.norm(QUERY_NORM), self.eps)?;
             k = rms_norm(&k, pass.norm(KEY_NORM), self.eps)?;
@@ -400,18 +437,72 @@ impl LlamaPass {
         let k = k.transpose(1, 2)?.contiguous()?;
         let v = v.transpose(1, 2)?.contiguous()?;
         let (k, v) = pass.with_cached(k, v)?;
-        let attended = attend(&q, &k, &v, position, attention.window)?;
-        pass.observe(ATTENTION_OUTPUT, &attended)?;
-        Ok(pass.linear(OUTPUT, &attended)?)
+        Ok(attend(&q, &k, &v, position, attention.window)?)
     }
 
-    fn mlp(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
-        let input = rms_norm(x, pass.norm(MLP_NORM), self.eps)?;
-        pass.observe(MLP_INPUT, &input)?;
-        let hidden = pass.linear(GATE, &input)?;
-        hidden.inplace_op2(&pass.linear(UP, &input)?, &SwiGlu)?;
-        pass.observe(MLP_HIDDEN, &hidden)?;
-        Ok(pass.linear(DOWN, &hidden)?)
+    /// A query changes the scores of attention by the keys it meets and a key by the queries, both
+    /// as far as rotation mixes them: by pairs of features. A value changes the output by the
+    /// columns of the output projection that read it.
+    ///
+    /// ```text
+    /// effect of q(head, i)   mean square of the pair of i in the head's keys / head_dim
+    /// effect of k(head, i)   the same of queries, summed over the heads that share it
+    /// effect of v(head, i)   squared norm of the columns of W_o, summed over the heads
+    /// ```
+    fn attention_effects(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Vec<(usize, Vec<f64>)>> {
+        let Sizes {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.sizes;
+        let group = heads / kv_heads;
+        let (mut q, mut k) = (pass.linear(QUERY, x)?, pass.linear(KEY, x)?);
+        let mut gains = [1.0; 2].map(|one| vec![one; head_dim]);
+        if self.head_norms {
+            let norms = [(&mut q, QUERY_NORM, heads), (&mut k, KEY_NORM, kv_heads)];
+            for ((x, norm, heads), gains) in norms.into_iter().zip(&mut gains) {
+                let normed = rms_norm(&self.heads(heads, x)?, pass.norm(norm), self.eps)?;
+                // A norm divides changes too, by what it divides the head by.
+                let divided = mean(&mean_squares(x)?).max(f64::MIN_POSITIVE);
+                let weights: Vec<f32> = pass.norm(norm).to_vec1()?;
+                for (gain, weight) in gains.iter_mut().zip(weights) {
+                    *gain = f64::from(weight).powi(2) / divided;
+                }
+                *x = normed.reshape(x.shape())?;
+            }
+        }
+        let rotary = self.attention[pass.index()].rotary;
+        let of_pairs = |x: &Tensor| {
+            let squares = mean_squares(x)?;
+            let other = |i: usize| match i % head_dim {
+                place if place < head_dim / 2 => i + head_dim / 2,
+                _ => i - head_dim / 2,
+            };
+            let sum = |i| squares[i] + if rotary { squares[other(i)] } else { 0.0 };
+            anyhow::Ok((0..squares.len()).map(sum).collect::<Vec<_>>())
+        };
+        let (of_queries, of_keys) = (of_pairs(&q)?, of_pairs(&k)?);
+        let of_columns = column_squares(pass.weight(OUTPUT))?;
+        let scale = 1.0 / head_dim as f64;
+        let over_group = |values: &[f64], i: usize| -> f64 {
+            let (head, place) = (i / head_dim, i % head_dim);
+            let heads = head * group..(head + 1) * group;
+            heads.map(|head| values[head * head_dim + place]).sum()
+        };
+        let [query_gains, key_gains] = gains;
+        let queries = (0..heads * head_dim).map(|i| {
+            let (head, place) = (i / head_dim, i % head_dim);
+            of_keys[head / group * head_dim + place] * scale * query_gains[place]
+        });
+        let keys = 0..kv_heads * head_dim;
+        let values = keys.clone().map(|i| over_group(&of_columns, i));
+        let keys = keys.map(|i| over_group(&of_queries, i) * scale * key_gains[i % head_dim]);
+        Ok(vec![
+            (QUERY, queries.collect()),
+            (KEY, keys.collect()),
+            (VALUE, values.collect()),
+        ])
     }
 
     /// A projection as `[sequences, tokens, heads, head_dim]`.
@@ -419,6 +510,42 @@ impl LlamaPass {
         let (sequences, tokens, _) = x.dims3()?;
         x.reshape((sequences, tokens, heads, self.sizes.head_dim))
     }
+}
+
+/// A gate and an up projection change their product, which the column of the down projection that
+/// reads it spreads.
+///
+/// ```text
+/// effect of up(i)     ‖W_down[:, i]‖² mean(silu(g)²)
+/// effect of gate(i)   ‖W_down[:, i]‖² mean((u silu'(g))²)
+/// ```
+fn mlp_effects(x: &Tensor, pass: &Pass<'_>) -> Result<Vec<(usize, Vec<f64>)>> {
+    let (gate, up) = (pass.linear(GATE, x)?, pass.linear(UP, x)?);
+    let sigmoid = sigmoid(&gate)?;
+    let silu = (&gate * &sigmoid)?;
+    // σ(g) (1 + g − silu(g)), the derivative.
+    let slope = (&sigmoid * ((&gate - &silu)? + 1.0)?)?;
+    let columns = column_squares(pass.weight(DOWN))?;
+    let spread = |x: &Tensor| {
+        let squares = mean_squares(x)?;
+        anyhow::Ok(squares.iter().zip(&columns).map(|(a, b)| a * b).collect())
+    };
+    Ok(vec![(GATE, spread(&(up * slope)?)?), (UP, spread(&silu)?)])
+}
+
+/// The mean square of every feature over all tokens.
+fn mean_squares(x: &Tensor) -> Result<Vec<f64>> {
+    let squares = x.flatten_to(1)?.sqr()?.mean(0)?;
+    Ok(squares.to_dtype(DType::F64)?.to_vec1()?)
+}
+
+/// The squared norm of every column of a matrix.
+fn column_squares(weights: &Tensor) -> Result<Vec<f64>> {
+    Ok(weights.to_dtype(DType::F64)?.sqr()?.sum(0)?.to_vec1()?)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// The fields of `config.json` that matter to this family.

@@ -92,6 +92,8 @@ fn continuations(continuation: &Continuation) -> Markup {
 fn layers(report: &Report) -> Result<Markup> {
     let sparsity = |layer: &Layer| Some(layer.sparsity);
     let error = |layer: &Layer| layer.relative_error;
+    let of_target = |layer: &Layer| layer.target_error;
+    let has_target = report.layers.iter().any(|layer| of_target(layer).is_some());
     let has_errors = report.layers.iter().any(|layer| error(layer).is_some());
     let from_norms = |layer: &Layer| layer.error_basis == Some(ErrorBasis::InputNorms);
     let from_norms = report.layers.iter().any(from_norms);
@@ -108,6 +110,14 @@ fn layers(report: &Report) -> Result<Markup> {
                 ". All charts have the same scale."
             }
             (kinds(report, top(report.layers.iter().filter_map(error)), short, error)?)
+        }
+        @if has_target {
+            h2 { "Error against the target" }
+            p.quiet {
+                "The same for the weights that best give what the dense model wants from the layer, \
+                 which were pruned in place of the dense ones."
+            }
+            (kinds(report, top(report.layers.iter().filter_map(of_target)), short, of_target)?)
         }
     })
 }
@@ -293,6 +303,16 @@ fn settings(report: &Report) -> Markup {
         ("method", report.recipe.method.to_string()),
         ("update", report.recipe.update.to_string()),
         ("pattern", report.recipe.pattern.to_string()),
+        ("order", report.recipe.order.to_string()),
+        (
+            "target",
+            if_any(report.recipe.target.is_on(), &report.recipe.target),
+        ),
+        (
+            "output weights",
+            if_any(report.recipe.output_weights, &"yes"),
+        ),
+        ("damping", report.recipe.damping.to_string()),
         ("include", report.choice.include.join(", ")),
         ("exclude", report.choice.exclude.join(", ")),
         ("sparsity of", report.choice.sparsity_of.join(", ")),
@@ -303,6 +323,15 @@ fn settings(report: &Report) -> Markup {
     html! {
         h2 { "Settings" }
         (list(&rows))
+    }
+}
+
+/// A value, or nothing.
+fn if_any(there: bool, value: &dyn std::fmt::Display) -> String {
+    if there {
+        value.to_string()
+    } else {
+        String::new()
     }
 }
 
@@ -333,6 +362,8 @@ fn table(report: &Report) -> Markup {
                         th.number { "inputs" }
                         th.number { "sparsity" }
                         th.number { "relative error" }
+                        th.number { "error against the target" }
+                        th.number { "iterations" }
                         th.number { "damping" }
                         th.number { "time" }
                     }
@@ -343,6 +374,10 @@ fn table(report: &Report) -> Markup {
                             td.number { (layer.shape[1]) }
                             td.number { (percent(layer.sparsity)) }
                             td.number { (optional(layer.relative_error)) }
+                            td.number { (optional(layer.target_error)) }
+                            td.number {
+                                (layer.iterations.map_or("–".to_owned(), |count| count.to_string()))
+                            }
                             td.number { (optional(layer.damping)) }
                             td.number { (duration(layer.seconds)) }
                         }
