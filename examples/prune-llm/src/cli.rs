@@ -92,6 +92,10 @@ impl Cli {
 
 /// The subcommands.
 #[derive(Debug, Clone, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, made once from the command line"
+)]
 pub enum Job {
     /// Prune a model, measure it and write it: what is done without a subcommand
     #[command(after_help = PRUNE_EXAMPLES)]

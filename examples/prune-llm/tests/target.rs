@@ -228,8 +228,8 @@ fn layers_are_retargeted_as_the_formula_says() {
             }
         }
         let mean = (0..g.len()).map(|j| g[j][j]).sum::<f64>() / g.len() as f64;
-        for j in 0..g.len() {
-            g[j][j] += 0.1 * g[j][j].max(1e-4 * mean);
+        for (j, row) in g.iter_mut().enumerate() {
+            row[j] += 0.1 * row[j].max(1e-4 * mean);
         }
         let largest = e.iter().flatten().fold(0.0, |a: f64, e| a.max(e.abs()));
         assert!(largest > 0.0);
@@ -309,7 +309,7 @@ fn sequences_are_spread_over_the_text() {
             assert_eq!(sequence, &text[start..start + 40]);
         }
     }
-    assert_eq!(starts.last(), Some(length - 40));
+    assert_eq!(starts.next_back(), Some(length - 40));
     let one = Sequences::spread_over_file(&path, &input.tokenizer, 1, 40).unwrap();
     assert_eq!(one.iter().next().unwrap(), &text[..40]);
     let line = ["--pattern=2:4", "--spread"];
