@@ -303,7 +303,7 @@ fn sequences_are_spread_over_the_text() {
     let text: Vec<u32> = all.iter().flatten().copied().collect();
     let length = std::fs::read_to_string(&path).unwrap().len();
     let spread = Sequences::spread_over_file(&path, &input.tokenizer, 5, 40).unwrap();
-    let starts = (0..5).map(|place| place * (length - 40) / 4);
+    let mut starts = (0..5).map(|place| place * (length - 40) / 4);
     for (sequence, start) in spread.iter().zip(starts.clone()) {
         if start + 40 <= text.len() {
             assert_eq!(sequence, &text[start..start + 40]);
