@@ -355,6 +355,8 @@ fn the_report_tells_all_and_nothing_temporary_stays() {
             "shape",
             "sparsity",
             "relative_error",
+            "target_error",
+            "iterations",
             "error_basis",
             "damping",
             "seconds"
